@@ -15,7 +15,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
 	$(BIN)/python -m reelwright.pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# Of three processes one waits for Ray and one for a browser, so two cores suffice.
+PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 test: $(VENV)/.ready  ## linter, types, tests
 	$(MAKE) -j 2 lint types collect

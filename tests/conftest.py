@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not of the part asked for, and put the longest groups first: no process ends long before."""
+    _thin(items)
     if part := config.getoption("--part"):
         number, of = map(int, part.split("/"))
         mine = {i: zlib.crc32(_unit(i.nodeid)) % of == number or i.get_closest_marker("always") for i in items}
         config.hook.pytest_deselected(items=[item for item, runs in mine.items() if not runs])
         items[:] = [item for item, runs in mine.items() if runs]
-    longest = {"waits": 0, **{file: i for i, file in enumerate(LONG_FILES, 1)}}
+    longest = {group: i for i, group in enumerate(("waits", "page", *LONG_FILES))}
     items.sort(key=lambda item: longest.get(_group(item.nodeid), len(longest)))
+
+
+def _thin(items: list[pytest.Item]) -> None:
+    """Make all cases of a test exhaustive but each n-th where `every(n)` marks it."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if every := item.get_closest_marker("every"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % every.args[0]:
+                item.add_marker("exhaustive")
+            seen[test] += 1
 
 
 def _unit(nodeid: str) -> bytes:
@@ -96,8 +109,8 @@ def _unit(nodeid: str) -> bytes:
 
 
 class Groups(LoadScopeScheduling):
-    """All tests that mostly wait for other processes, and so all on the one Ray, in one process, beside which another
-    computes. Of the rest, a file's tests stay together: they share what is made for them."""
+    """All tests on the one Ray, which mostly wait for other processes, in one test process; those of `reel app`, which
+    wait for a browser, in one; of the rest a file's tests stay together: they share what is made for them."""
 
     def _split_scope(self, nodeid: str) -> str:
         return _group(nodeid)
@@ -113,5 +126,7 @@ def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     if file in LONG_FILES:  # they start a Ray of their own, and beside the others that wait
         return file
+    if file.startswith("tests/pipelines/app/"):
+        return "page"
     text = (ROOT / file).read_text("utf-8")
     return "waits" if "ray_local" in text or "pytest.mark.waits" in text else file

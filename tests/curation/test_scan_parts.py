@@ -124,6 +124,7 @@ def scanned(film) -> tuple:
 
 
 @pytest.mark.parametrize("part_s", [3.0, pytest.param(1.3, marks=pytest.mark.exhaustive)])
+@pytest.mark.every(3)
 def test_parts_join_to_the_single_scan(film, scanned, part_s):
     assert len(split_of(film, part_s).parts) >= 20 / part_s / 2
     assert scan_to_json(in_parts(film, part_s)) == scanned

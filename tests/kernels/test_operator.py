@@ -23,6 +23,7 @@ def attention(q, k, v, select=TopR(2), **options):
     return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, select=select, **{"block": (2, 4, 4), **options})
 
 
+@pytest.mark.exhaustive
 def test_opcheck():
     grid, _ = block_grids(GRID, GRID, (2, 4, 4))
     q, k, v = problem()
@@ -56,6 +57,7 @@ def test_the_operator_compiles_into_one_graph_with_its_backward():
 
 
 @pytest.mark.parametrize(("select", "cond_frames"), [(TopR(2), 0), (CDF(0.7), 2)])
+@pytest.mark.every(3)
 def test_the_whole_compiles_into_one_graph(select, cond_frames):
     """On a grid that its blocks do not divide, with a condition too; the compiler sees other numbers each time."""
     leaves = problem()

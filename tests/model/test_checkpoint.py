@@ -216,6 +216,7 @@ print((peak() - before) / sum(p.nbytes for p in model.parameters()))
 """
 
 
+@pytest.mark.exhaustive
 def test_loading_needs_the_memory_of_the_model_once_not_twice(tmp_path):
     """A cast makes each tensor anew: beside the model in bf16, all files' pages in fp32 would make it three times."""
     big = TINY.model_copy(update={"hidden_size": 512, "depth": 6})

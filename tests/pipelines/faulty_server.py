@@ -116,9 +116,7 @@ class Proxy:
             return web.Response(body=old, content_type="application/xml")
         return await self._handed_on(request, body, line, rule)
 
-    async def _handed_on(
-        self, request: web.Request, body: bytes, line: Line, rule: Rule | None
-    ) -> web.StreamResponse:
+    async def _handed_on(self, request: web.Request, body: bytes, line: Line, rule: Rule | None) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         if encoding := request.headers.get("Content-Encoding"):
             headers["Content-Encoding"] = encoding

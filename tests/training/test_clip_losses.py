@@ -187,6 +187,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.every(2)
 def test_a_wrong_caption_and_a_clip_of_noise_cost_most(tmp_path: Path, seed: int) -> None:
     recipe = recipe_of(
         steps=300, data={"batches_per_step": 1}, optim={"lr": 3e-3, "warmup_steps": 20, "ema": 0.0},

@@ -93,6 +93,7 @@ def test_a_second_start_reads_what_the_first_compiled(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dmd", pytest.param("consistency", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
 def test_every_role_is_compiled_before_the_first_step_too(kind, tmp_path):
     """Student, teacher, reference, and a critic whose own steps come between the student's."""
     torch._dynamo.reset()

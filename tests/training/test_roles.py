@@ -94,6 +94,7 @@ def test_a_network_without_adapters_has_no_roles() -> None:
         Roles(tiny())
 
 
+@pytest.mark.exhaustive
 def test_a_switch_compiles_nothing_again() -> None:
     """One graph per role, shape and grad mode; the same roles played again find their graphs."""
     graphs = 0

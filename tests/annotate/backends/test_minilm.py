@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from reelwright.annotate.backends.sentences import SentenceModel
 
@@ -20,6 +21,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_vectors_are_those_of_sentence_transformers() -> None:
     model = SentenceModel()
     assert model._bundled is not None

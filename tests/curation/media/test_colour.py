@@ -35,6 +35,7 @@ def source(folder: Path, format: str, matrix: int, range: int, transfer: int = 2
 @pytest.mark.parametrize("short_side", [None, 96], ids=["same size", "scaled"])
 @pytest.mark.parametrize("range", [0, 1, 2], ids=["no range", "limited", "full"])
 @pytest.mark.parametrize("matrix", [1, 2, 4, 5, 6, 7, 9])
+@pytest.mark.every(3)
 def test_a_clip_shows_the_colours_of_its_source(tmp_path, matrix, range, short_side):
     config = SHARP.model_copy(update={"max_short_side": short_side})
     for format in FORMATS:

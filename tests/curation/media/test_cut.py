@@ -117,6 +117,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.every(2)
 def test_cut_is_frame_exact(tmp_path, kind):
     path = KINDS[kind](tmp_path)
     assert timing(path).num_frames == 60

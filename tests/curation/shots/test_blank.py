@@ -152,6 +152,7 @@ def test_black_over_the_seam_of_two_blocks(ends):
 
 @pytest.mark.parametrize("light", [3.0, 252.0], ids=["dark", "blinding"])
 @pytest.mark.parametrize("period", [1, 2, 3, 5, 8, 10])
+@pytest.mark.every(3)
 def test_flashing_light_is_no_boundary_and_hides_none(period, light):
     frames = join(scene(25, 200, speed=0.3), scene(26, 200, speed=0.3), 100, 0, "cut")
     is_off = np.arange(200) // period % 2 == 1

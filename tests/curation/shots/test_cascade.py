@@ -68,6 +68,7 @@ def test_a_thing_crossing_bare_ground_is_no_boundary(size, speed, drift):
 
 @pytest.mark.parametrize("pace", [2, 7])
 @pytest.mark.parametrize("seed", [60, 61, 62])
+@pytest.mark.every(3)
 def test_a_head_that_turns_as_the_file_ends_is_no_boundary(seed, pace):
     assert found_in(to_frames(turning_head(seed, 80, start=66, pace=pace))) == []
 

@@ -32,6 +32,7 @@ def strobe(length: int, period: int, level: float, share: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [0.85, 1.0])
 @pytest.mark.parametrize("level", [0.0, 255.0])
 @pytest.mark.parametrize(("length", "period"), [(1, 4), (2, 9), (5, 14)])
+@pytest.mark.every(3)
 def test_a_strobe_that_the_file_begins_and_ends_in_is_one_take(length, period, level, share):
     assert found_in(strobe(length, period, level, share)) == []
 

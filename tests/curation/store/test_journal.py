@@ -50,6 +50,7 @@ def bytes_of(store: Store, table: str) -> int:
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.02, 0.04])
+@pytest.mark.every(2)
 def test_killed_at_any_moment_every_result_that_was_noted_is_merged(store: Store, delay_s: float) -> None:
     ids = add_source(store, "aa", CLIPS)
     run = subprocess.Popen([sys.executable, "-c", RUN, store.uri], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())

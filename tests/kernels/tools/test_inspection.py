@@ -17,6 +17,7 @@ SHARED = 227 << 10  # of a program, on Hopper
     [("bf16", 128, (64, 64), True), ("bf16", 128, (128, 128), False), ("fp16", 64, (64, 64), False),
      ("bf16", 96, (60, 60), False), ("fp32", 128, (64, 64), False)],
 )  # fmt: skip
+@pytest.mark.every(4)
 def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
     code = compiled(kernel, dtype, dim, blocks=blocks, full=full)
     assert code.shared <= SHARED

@@ -88,6 +88,7 @@ def test_only_some_and_only_where(store):
     assert annotate(store, ["flaky", "loud", "ranked"]).done == {"flaky": 5, "loud": 5, "ranked": 6}
 
 
+@pytest.mark.exhaustive
 def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, call):
     annotate(store, ["flaky"])
     bright = np.median([c["flaky_mean"] for c in clips_of(store)])
@@ -155,6 +156,7 @@ def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_
     assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_loaded_stops_that_annotator_with_one_sentence_and_no_failures(store, tmp_path, call):
     """In a lane that it shares, in a process of its own, and over a set: the others go on."""
     model = {"model": str(tmp_path / "model")}
@@ -252,6 +254,7 @@ def test_what_a_killed_run_noted_is_kept_and_only_the_rest_is_done(store):
     assert store.count("journal") == 0
 
 
+@pytest.mark.exhaustive
 def test_a_column_of_another_width_starts_anew(store):
     annotate(store)
     store.drop_columns("clips", ["lonely_pair"])

@@ -28,6 +28,7 @@ def recipe(server: ChatServer, clips_a_call: int, actors: int):  # noqa: F811
 
 
 @pytest.mark.parametrize(("clips_a_call", "actors"), [pytest.param(1, 1, marks=pytest.mark.exhaustive), (4, 2)])
+@pytest.mark.every(2)
 def test_the_server_sees_the_asked_number_in_flight(store, server, tmp_path, clips_a_call, actors):  # noqa: F811
     """It answers nobody until so many have asked."""
     shutil.copytree(store.path, tmp_path / "store")

@@ -74,6 +74,7 @@ def show(page: Any, view: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.every(2)
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, scheme, width):
     script = axe()
     for view in VIEWS:

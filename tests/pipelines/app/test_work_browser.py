@@ -104,6 +104,7 @@ def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
     assert rows == [{"rater": "ben", "value": 4.0}] * 2
 
 
+@pytest.mark.exhaustive
 def test_a_command_is_made_started_and_seen_to_its_end(page, work):
     go(page, "Commands")
     page.click(".tabs button:text-is('export')")
@@ -130,6 +131,7 @@ def test_a_command_is_made_started_and_seen_to_its_end(page, work):
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.every(3)
 def test_the_files_of_an_evaluation_and_of_a_trace_show_all_by_themselves(browser, made, tmp_path, scheme, width):
     script = axe()
     files = {
@@ -150,6 +152,7 @@ def test_the_files_of_an_evaluation_and_of_a_trace_show_all_by_themselves(browse
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.every(2)
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, made, scheme, width):
     script, size = axe(), {"width": width, "height": 840}
     with opened(browser, app.url, viewport=size, color_scheme=scheme, bypass_csp=True) as page:

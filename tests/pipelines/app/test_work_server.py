@@ -103,6 +103,7 @@ def test_samples_come_by_range_and_nothing_else_of_a_run_s_folder(app, made):
         assert b"root" not in body
 
 
+@pytest.mark.exhaustive
 def test_generations_stand_beside_each_other_and_beside_the_clips_nearest_to_them(app, made):
     [one] = app.call("evaluations")["evaluations"]
     assert one["models"] == {"base": {"ok": 4, "failed": 0}, "tuned": {"ok": 3, "failed": 1}}
@@ -234,6 +235,7 @@ def test_a_server_that_was_not_told_to_starts_nothing(app, call, made):
     name=st.sampled_from(sorted(WORK_API)),
     body=st.one_of(anything, st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4)),
 )
+@pytest.mark.exhaustive
 def test_no_request_gets_a_traceback_or_changes_the_store(app, made, name, body):
     before = content(Path(made.store.uri)), files(Path(made.store.uri))
     status, _, answer = app.ask(f"/api/{name}", raw=json.dumps(body).encode())

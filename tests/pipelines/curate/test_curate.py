@@ -107,6 +107,7 @@ def test_a_new_or_changed_annotator_computes_its_own_columns_only(store, materia
     assert store.dataset("media").version == media
 
 
+@pytest.mark.exhaustive
 def test_an_annotator_that_fails_or_kills_costs_only_its_own_column(store, material, tmp_path):
     switch = tmp_path / "switch"
     switch.touch()
@@ -137,6 +138,7 @@ def test_an_annotator_that_fails_or_kills_costs_only_its_own_column(store, mater
     assert {f["clip_id"] for f in twice} == killed
 
 
+@pytest.mark.exhaustive
 def test_a_deadly_annotator_costs_new_footage_only_its_own_column_too(tmp_path):
     film = write(tmp_path / "a.mp4", shots((40, 40)))
     summary = curate(tmp_path / "store", [film], recipe_of(annotators=["blur", "deadly", "light"]))
@@ -387,6 +389,7 @@ def test_each_run_is_on_record(curated):
     assert "ultrafast" in run["recipe"]
 
 
+@pytest.mark.exhaustive
 def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material, tmp_path):
     """While a run goes on something dies every now and then: a Ray worker, a sandbox's child. No file is blamed."""
     import random

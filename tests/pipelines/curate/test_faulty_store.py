@@ -33,6 +33,7 @@ def films(tmp_path_factory) -> list[Path]:
     return footage(tmp_path_factory.mktemp("faults"), 2, lengths=(40,))
 
 
+@pytest.mark.exhaustive
 def test_a_store_that_fails_in_every_way_loses_nothing_and_doubles_nothing(object_store, films, tmp_path):
     bucket = object_store.bucket("faulty", *films)
     with object_store.faults(*EVERYTHING):

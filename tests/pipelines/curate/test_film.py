@@ -59,6 +59,7 @@ def test_parts_of_several_workers_are_the_single_scan(long_one, alone):
     assert ray.get(ray.remote(in_parts).remote(long_one, 600.0, limits), timeout=LONGEST_S) is None, "one part"
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_killed_costs_its_part_alone(long_one, alone):
     """Ray decodes it again elsewhere."""
     import ray
@@ -77,6 +78,7 @@ def test_a_worker_that_is_killed_costs_its_part_alone(long_one, alone):
     assert scan_to_json(found) == alone
 
 
+@pytest.mark.exhaustive
 def test_a_store_does_not_tell_how_its_films_were_scanned(long_one, tmp_path):
     """And a film that falls into no parts is scanned as one, here for its container."""
     (tmp_path / "in").mkdir()

@@ -58,6 +58,7 @@ def bomb(path: Path, side: int = 8000) -> Path:
     return path
 
 
+@pytest.mark.exhaustive
 def test_a_hang_and_a_swelling_cost_only_their_files(tmp_path, stuck_server):
     films = footage(tmp_path / "in", 2, lengths=(40,))
     bomb(tmp_path / "in" / "bomb.mkv")

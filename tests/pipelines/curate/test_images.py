@@ -117,6 +117,7 @@ def test_annotators_speak_of_a_picture(store):
     assert "moves" not in row["composed_caption"]
 
 
+@pytest.mark.exhaustive
 def test_pictures_of_a_manifest_are_what_text_to_image_trains_on(tmp_path):
     """From the rows of a manifest to a batch: its latents show the picture, its text is the caption."""
     pictures = {"four colours": picture(), "upside down": picture().transpose(Image.Transpose.ROTATE_180)}

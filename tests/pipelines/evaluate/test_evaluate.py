@@ -135,6 +135,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, runs: dict[str, Path]
     assert store.count("generation_media") == 3
 
 
+@pytest.mark.exhaustive
 def test_failures_are_rows_and_stay_in_the_denominator(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, found = load_suite(suite_file), models(suite_file, broken=runs["broken"])
@@ -153,6 +154,7 @@ def test_failures_are_rows_and_stay_in_the_denominator(tmp_path: Path, runs: dic
     assert measure(store, done.evaluation_id, ["flicker"], QUIET).wanted == 0
 
 
+@pytest.mark.exhaustive
 def test_a_model_is_added_and_others_are_refused(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, limited = load_suite(suite_file), Options(name="n", quiet=True, limit=1, workers=1)
@@ -201,6 +203,7 @@ def server() -> Iterator[JudgeServer]:
     running.stop()
 
 
+@pytest.mark.exhaustive
 def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> None:
     [row] = store.read("evaluations").to_pylist()
     recipe = JudgeRecipe(judge={"chat": {"model": "m", "url": server.url, "timeout_s": 60.0}})
@@ -225,6 +228,7 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     assert len(values) == 6, "the other judge's are replaced"
 
 
+@pytest.mark.exhaustive
 def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
     store: Store, server: JudgeServer, tmp_path: Path
 ) -> None:
@@ -249,6 +253,7 @@ def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
     assert store.count("ratings", "rater = 'm' and uncalibrated is not null") == 0
 
 
+@pytest.mark.exhaustive
 def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store: Store) -> None:
     [row] = store.read("evaluations").to_pylist()
     found = judge(store, row, JudgeRecipe(rewards={"smoothness": {"kind": "smoothness_standin"}}), QUIET)
@@ -259,6 +264,7 @@ def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store
         judge(store, row, JudgeRecipe(rewards={"taste": hps}), QUIET)
 
 
+@pytest.mark.exhaustive
 def test_videos_go_to_a_benchmark_and_its_results_come_back(tmp_path: Path, runs: dict[str, Path]) -> None:
     info = [{"prompt_en": "ice melts", "dimension": ["Thermotics", "Material"]}]
     (tmp_path / "VBench2_full_info.json").write_text(json.dumps(info))

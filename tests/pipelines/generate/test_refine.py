@@ -91,6 +91,7 @@ def test_the_first_stage_is_the_same_with_and_without_refinement(
     assert objectives == ["consistency", "refinement"]
 
 
+@pytest.mark.exhaustive
 def test_a_video_that_exists_is_refined(run: Path, loras: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
     """As right after generating it, apart from what an mp4 loses; footage too, in windows, at its own rate."""
     assert here("generate", run, "-p", "a dog", "-q", "--out", "first.mp4").exit_code == 0

@@ -125,6 +125,7 @@ def check_latents(store: Store, clips: list[bytes]) -> None:
     assert len(seen) > 3
 
 
+@pytest.mark.exhaustive
 def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, tmp_path):
     shutil.copytree(precomputed[0], tmp_path / "store")
     store = Store.open(tmp_path / "store")
@@ -199,6 +200,7 @@ def test_the_decoder_takes_the_frames_it_says(clips):
     decode.close()
 
 
+@pytest.mark.exhaustive
 def test_an_item_that_kills_its_actor_is_given_up_and_the_others_are_done(ray_local):
     import ray
 

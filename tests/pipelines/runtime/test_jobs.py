@@ -198,6 +198,7 @@ def test_the_page_of_reel_app_submits_what_goes_on_without_it(head, curated, mon
     assert len(list((folder / "runs-of-the-app").iterdir())) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):
     path = recipe(tmp_path, str(tmp_path / "missing"), "store")
     made = head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, path)
@@ -207,6 +208,7 @@ def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):
     assert "Traceback" not in made.stdout + made.stderr
 
 
+@pytest.mark.exhaustive
 def test_without_a_token_or_a_server_it_is_one_sentence(head, tmp_path):
     (tmp_path / "nobody").mkdir()
     for environment in (head.outsider, head.environment | {"RAY_AUTH_TOKEN": "0" * 64}):
@@ -238,6 +240,7 @@ def test_a_job_that_failed_is_submitted_again(head, packages):
         assert f"job {attempt}: FAILED" in failed.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages, tmp_path):
     """As after a `stop` file: the job succeeded, and what it is for is not done."""
     code = "import sys; from reelwright.pipelines.runtime.jobs import run_job; " \

@@ -75,6 +75,7 @@ def test_failures_kills_and_hanging_are_stated_and_counted_and_all_else_is_score
     assert (again["tenth/failed"], again["restarts"], again["tenth/busy_s"]) == (0, 0, 0)
 
 
+@pytest.mark.exhaustive
 def test_a_call_behind_one_that_is_lost_keeps_its_time_and_its_second_try(ray_local: None, tmp_path: Path) -> None:
     settings = {
         "hangs": PoolSettings(Hangs(batch=1), 1, 3),
@@ -102,6 +103,7 @@ def test_videos_that_are_scored_fast_travel_in_calls_of_several_batches() -> Non
     assert pool.size_of(1) == 2
 
 
+@pytest.mark.exhaustive
 def test_one_that_hangs_fails_alone_in_a_call_of_several_batches(ray_local: None) -> None:
     with actors({"hangs": PoolSettings(Hangs(batch=1), 1, 3)}, ALONE, str) as scorer:
         scorer.submit([grey(1)]).result()  # now it is known to be fast

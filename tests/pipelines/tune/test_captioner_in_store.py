@@ -55,6 +55,7 @@ def captioned(store: Store, parameters) -> int:
     return report.done["caption"]
 
 
+@pytest.mark.exhaustive
 def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path, clip_folder):  # noqa: F811
     prompt = tmp_path / "short.txt"
     prompt.write_text("version: 1\n\nWhich colour?\n")

@@ -215,6 +215,7 @@ def test_a_plan_says_whether_it_fits_and_what_to_turn():
     assert "MFU needed" in said
 
 
+@pytest.mark.exhaustive
 def test_a_plan_proposes_no_micro_batches_that_leave_a_gpu_idle():
     """And a step that sees as many tokens as before."""
     from reelwright.pipelines.train.memory_estimate import FEW_TOKENS, knobs, with_settings
@@ -234,6 +235,7 @@ def test_a_plan_proposes_no_micro_batches_that_leave_a_gpu_idle():
     assert all(with_settings(recipe, {k: int(v) for k, v in given.items()}) == plan.recipe for given, plan in proposed)
 
 
+@pytest.mark.exhaustive
 def test_a_plan_warns_of_gpus_that_do_not_divide_a_step():
     from reelwright.pipelines.train.memory_estimate import print_plan
     from reelwright.training.recipe import DataConfig
@@ -249,6 +251,7 @@ def test_a_plan_warns_of_gpus_that_do_not_divide_a_step():
     assert "others measured 18 to 23 %" in said
 
 
+@pytest.mark.exhaustive
 def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
     """Of the same tokens, images cost much less attention than a video."""
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({

@@ -30,6 +30,7 @@ BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="f
     ("precision", "lora"),
     [pytest.param("fp32", None, marks=pytest.mark.exhaustive), ("bf16", LoRAConfig(rank=4, alpha=4))],
 )
+@pytest.mark.every(2)
 def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(checkpointing, precision, lora):
     compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
     recipe = TrainRecipe(model=SMALL, lora=lora, compute=compute, text={"tokens": 8})
@@ -151,6 +152,7 @@ def test_a_tile_is_planned_while_a_sample_is_decoded_not_a_whole_picture():
     assert second - first == pytest.approx((512 * 480 - 256 * 256) * 2 * DECODED_NUMBERS_PER_PX, rel=0.01)
 
 
+@pytest.mark.exhaustive
 def test_captions_decide_which_micro_batch_is_the_worst():
     """At the same tokens of their grids, images bring more captions."""
     few, many = (TrainRecipe(model=SMALL, data=DATA, text={"tokens": n}) for n in (1, 512))
@@ -176,6 +178,7 @@ def test_no_bucket_of_a_recipe_holds_more_than_those_that_are_traced():
     assert found > 0.97 * worst
 
 
+@pytest.mark.exhaustive
 def test_time_and_utilisation_are_each_other_s_inverse():
     plan = plan_memory(BIG, ranks=8)
     seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
@@ -183,6 +186,7 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
 
 
+@pytest.mark.exhaustive
 def test_the_tokens_of_a_step_are_those_of_its_fullest_bucket():
     data = DataConfig(sizes=("64x64",), frames=(1, 9, 17), ratios=("1:1",), tokens_per_batch=64, batches_per_step=3)
     plan = plan_memory(TrainRecipe(model=SMALL, data=data), device="cpu")
@@ -191,6 +195,7 @@ def test_the_tokens_of_a_step_are_those_of_its_fullest_bucket():
     assert plan.tokens == 3 * 80
 
 
+@pytest.mark.exhaustive
 def test_a_gpu_holds_two_gib_beside_the_tensors():
     kinds = {device: plan_memory(BIG, ranks=8, device=device).bytes for device in ("cuda", "cpu")}
     assert kinds["cuda"]["CUDA and libraries"] == 2 * 1024**3

@@ -15,6 +15,7 @@ SPARE = 0.9
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.every(4)
 def test_a_recipe_runs_where_its_header_says(path: Path) -> None:
     """The GPUs and memory of "Runs on 8 GPUs of 80 GB", and those of "On 64 GPUs[, …]: --set …" beside it."""
     text = path.read_text(encoding="utf-8")

@@ -30,6 +30,7 @@ def test_calls_and_videos_are_those_of_a_real_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["grpo", "nft"])
+@pytest.mark.every(2)
 def test_the_parts_of_an_update_are_the_whole_of_the_plan(kind: str) -> None:
     given = rolling("base", {"kind": kind} if kind == "grpo" else {"kind": kind, "beta": 0.0})
     bucket = buckets_of(given.data)[-1]

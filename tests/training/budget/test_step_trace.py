@@ -27,6 +27,7 @@ def _trace(ranks: int = 8, **over: object) -> StepTrace:
     return trace_step(_recipe(**over), ranks, SHAPE)
 
 
+@pytest.mark.exhaustive
 def test_operations_are_the_formula_s_and_a_kept_attention_is_computed_once() -> None:
     """The kernel computes scores again in its backward pass: 2.5 times its forward, where MFU counts 2."""
     none, attention, full = (_trace(compute={"checkpointing": form}).counts for form in ("none", "attention", "full"))
@@ -111,6 +112,7 @@ WIDE = DiTConfig(hidden_size=1024, depth=4, num_heads=8, caption_channels=256, a
     ],
     ids=["ZeRO-3", "ZeRO-2, Ulysses", "LoRA, HSDP"],
 )  # fmt: skip
+@pytest.mark.every(3)
 def test_the_planner_s_memory_is_the_step_s(ranks: int, over: dict[str, object]) -> None:
     data = {"sizes": ["832x480"], "frames": [33], "tokens_per_batch": 14040, "batches_per_step": 64}
     recipe = _recipe(**{"model": WIDE, "data": data, "text": {"tokens": 64, "dim": 256}, **over})

@@ -81,6 +81,7 @@ def loader_of(store: Store, **portion) -> Loader:
     return Loader(store, "", make_schedule(store, "", recipe), recipe, portion=Portion(stop_step=8, **portion))
 
 
+@pytest.mark.exhaustive
 def test_a_draw_has_the_caption_that_its_snapshot_has_pinned(encoded):
     schedule = make_schedule(encoded, "", mix_recipe(caption_dropout=0.0))
     names = sorted(MIX)

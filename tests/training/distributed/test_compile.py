@@ -66,6 +66,7 @@ LAYOUTS: tuple[tuple[str, str, AttentionConfig], ...] = (
 """Form, checkpointing, attention."""
 
 
+@pytest.mark.exhaustive
 def test_sharded_blocks_on_strips_are_compiled_and_change_nothing() -> None:
     """FSDP2 and context parallelism, with activations made anew. A dense ring is in the one graph; around a ring of
     sparse attention there are several, as it is in none.

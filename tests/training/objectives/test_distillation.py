@@ -246,6 +246,7 @@ def test_a_recipe_without_lora_is_refused(base: Path) -> None:
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o["kind"])
+@pytest.mark.every(2)
 def test_a_killed_run_goes_on_to_the_bit_and_learns(objective: dict[str, Any], base: Path, tmp_path: Path) -> None:
     recipe = distilling(base, objective)
     whole = train(recipe, tmp_path / "whole")

@@ -184,6 +184,7 @@ def test_the_critic_learns_beside_the_student_and_is_not_in_the_network_that_is_
     assert not [n for n in names if ".reference." in n]
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_goes_on_to_the_bit(base: Path, begun: Path, tmp_path: Path) -> None:
     recipe = dmd(base, begun)
     whole = train(recipe, tmp_path / "whole")
@@ -196,6 +197,7 @@ def test_a_killed_run_goes_on_to_the_bit(base: Path, begun: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("layout", ["sharded", "ulysses", pytest.param("ring", marks=pytest.mark.exhaustive)])
+@pytest.mark.every(2)
 def test_two_ranks_learn_as_one_does(layout: str, base: Path, begun: Path, tmp_path: Path) -> None:
     """The student's losses follow the critic's weights, so both are held. A step's micro-batches have four shapes."""
     expect = train(dmd(base, begun, steps=3), tmp_path / "one")
@@ -246,6 +248,7 @@ def test_the_student_has_no_gradients_while_the_critic_is_trained(
     assert held == [False, False]
 
 
+@pytest.mark.exhaustive
 def test_the_planner_counts_critic_reference_and_teacher(base: Path, begun: Path) -> None:
     plans = [plan_memory(r, device="cpu") for r in (
         dmd(base, begun, data=SMALL), distilling(base, {"kind": "cfg_distillation"}, data=SMALL),

@@ -144,6 +144,7 @@ def test_shared_rollouts_serve_it_too(base: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", [{}, {"context": 2}], ids=["sharded", "ulysses"])
+@pytest.mark.every(2)
 def test_two_ranks_learn_as_one_does(parallel: dict[str, int], base: Path, tmp_path: Path) -> None:
     recipe = rolling(base, NFT, steps=2)
     expect = numbers(train(recipe, tmp_path / "one", data=Clips(recipe, ALONE)))

@@ -68,6 +68,7 @@ def test_samples_that_cannot_be_used_are_counted_by_their_reasons(tuned):
     assert any("more tokens than data.max_tokens" in line and "train.jsonl:44" in line for line in lines)
 
 
+@pytest.mark.exhaustive
 def test_a_resumed_run_ends_with_the_same_bits(tuned, tmp_path):
     made, _ = tuned
     half = made.folder / "checkpoints" / f"step-{HALF:08d}"

@@ -39,6 +39,7 @@ def tune_alone_and_sharded(place: str) -> list[int]:
 
 
 @pytest.mark.waits
+@pytest.mark.exhaustive
 def test_two_ranks_take_the_step_of_one_process(tmp_path):
     conversations(tmp_path / "data", 6)
     assert ranks(2, tune_alone_and_sharded, str(tmp_path)) == [[2, 2], [2, 2]]
