@@ -2,9 +2,9 @@
 
 AutoDQ's idea (Wang et al., 2024, Tarsier): a chat model takes captions apart into events and says which of them another
 caption entails. In recall and precision alike only "entailment" counts: an event on which the other caption is silent
-("neutral") is neither told nor right. DREAM-1K's published script has a setting by which precision would count "neutral"
-too; both of its calls turn that off, so the published figures are of entailment alone as well. The questions are worded
-otherwise than there, and scores by different judges are not comparable: name the judge beside them.
+("neutral") is neither told nor right. DREAM-1K's published script has a setting by which precision would count it as
+right; both of its calls turn that off, so the published figures are of entailment alone as well. The questions are
+worded otherwise than there, and scores by different judges are not comparable: name the judge beside them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ RELATIONS = ("entailment", "neutral", "contradiction")
 class EventScore:
     """One caption against its reference.
 
-    recall: share of the reference's events that the caption entails; NaN of a reference without events. precision: share
-    of the caption's events that the reference entails; NaN of a caption without events, which has none to be right or
-    wrong about. invented: its events that the reference contradicts.
+    recall: share of the reference's events that the caption entails; NaN of a reference without events. precision:
+    share of the caption's events that the reference entails; NaN of a caption without events, which has none to be
+    right or wrong about. invented: its events that the reference contradicts.
     """
 
     recall: float

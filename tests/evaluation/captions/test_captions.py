@@ -52,7 +52,7 @@ def test_events_found_and_invented():
 
 
 def test_recall_and_precision_count_entailment_alone():
-    """By hand: of four events that are told, two are entailed, one is contradicted, and of one the reference is silent."""
+    """By hand: of four events told two are entailed, one is contradicted, and on one the reference is silent."""
     told = ["a dog runs. a cat sits. a ball rolls. a car stops", "", "a dog runs. a man sings"]
     references = ["a dog runs. a ball rolls. a bird sings. no a cat sits", "a bird sings", ""]
     scores = EventJudge(Literal()).score(told, references)
