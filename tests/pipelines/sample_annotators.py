@@ -26,7 +26,7 @@ from reelwright.annotate.contract import (
 from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.media.frames import ClipFacts
 
-SAMPLES = ("Narrow", "Flaky", "Deadly", "Loud", "Lonely", "Ranked", "Writing")
+SAMPLES = ("Narrow", "Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
 
 class Narrow(Annotator):
@@ -77,24 +77,6 @@ class Deadly(Annotator):
         if frames.mean() > self.above:
             os.kill(os.getpid(), signal.SIGSEGV)
         return {"deadly_mean": float(frames.mean())}
-
-
-@dataclass(frozen=True)
-class Writing(Annotator):
-    """Changes the time of a file from the second clip on, as somebody does who writes to it."""
-
-    file: str = runtime("")
-
-    name, version = "writing", 1
-    needs = Frames(count=1, height=32)
-    columns = {"writing_mean": Column(pa.float32(), "mean luma")}
-
-    def __call__(self, frames: np.ndarray) -> dict[str, float]:
-        seen = Path(f"{self.file}.seen")
-        if seen.exists():
-            os.utime(self.file, ns=(0, 0))
-        seen.touch()
-        return {"writing_mean": float(frames.mean())}
 
 
 class Loud(Annotator):

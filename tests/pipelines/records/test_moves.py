@@ -3,21 +3,22 @@
 import os
 import shutil
 import threading
-import time
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate.driver import SPOILT
+from reelwright.pipelines.curate.driver import SPOILT, Curation
 from reelwright.pipelines.curate.plan import make_plan
-from reelwright.pipelines.curate.run import run_all
+from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import settings_of
 from reelwright.pipelines.records.history import History
+from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Cut
 from reelwright.pipelines.workers.tasks import CutJob
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
@@ -217,43 +218,40 @@ def test_a_file_that_grows_while_it_is_read_has_failed_and_is_tried_next_time(st
     check_whole(store)
 
 
+class TouchedInBetween(Curation):
+    """A run whose first file is written to once a clip of it is cut; each file is begun when the one before is done."""
+
+    def _cut(self, source: Source, cut: Cut, payload: Any) -> None:
+        super()._cut(source, cut, payload)
+        os.utime(source.item.uri, ns=(0, 0))
+
+    def _begin_in_order(self) -> None:
+        if self.probed and not self.flow.waiting("scan") + self.flow.waiting("cut"):
+            head = self.to_begin.head.uri
+            if head in self.probed:
+                self.to_begin.take()
+                self._begin(self.probed.pop(head))
+
+
 def test_a_file_with_the_bytes_of_one_that_changed_is_left_to_the_next_run(store, tmp_path):
     """Clips of these bytes are deleted when the run ends; a copy's would go with them, and the copy be called done."""
     (film,) = footage(tmp_path / "in", 1, lengths=(40, 30, 40))
-    later, gate = film.with_name("zz copy.mp4"), film.with_name("gate.mp4")
-    shutil.copy(film, later)
-    gate.write_bytes(b"x")
-    found = list_inputs([str(tmp_path / "in")])
-    gate.unlink()
-    os.mkfifo(gate)  # whoever probes it waits, and the copy behind it, which is begun in order, waits too
-    recipe = recipe_of(
-        annotators=["writing"], parameters__writing__file=str(film), batches__cut_clips=1, batches__commit_s=0.3
-    )
-    opener = threading.Thread(target=open_once_failed, args=(gate, store.path, film), daemon=True)
-    opener.start()
-    with store.committing():
-        summary, _ = run_all(store, recipe, found, quiet=True)
+    later = shutil.copy(film, tmp_path / "in" / "zz copy.mp4")
+    recipe, inputs = recipe_of(batches__cut_clips=1, resources__cut={"cpus": 2}), list_inputs([str(tmp_path / "in")])
+    history = History(store, inputs.files, recipe.cutting_fingerprint)
+    with store.committing(), Progress("curate", quiet=True) as progress:
+        run = TouchedInBetween(store, recipe, inputs, history, [])
+        summary = run.run(progress)
+    assert (summary.ok, summary.duplicate, summary.failed) == (0, 0, 2)
+    assert run.state["clips"] > 0, "none was cut before the file changed"
     why = {Path(row["uri"]).name: row["error"] for row in store.read("failures", ["uri", "error"]).to_pylist()}
     assert "changed while it was read" in why[film.name]
-    assert SPOILT in why[later.name]
-    assert (summary.ok, summary.failed) == (0, 3)
+    assert why["zz copy.mp4"] == SPOILT
     assert (store.count("clips"), store.count("media"), store.count("shots")) == (0, 0, 0)
     check_whole(store)
-    gate.unlink()
     again = curate(store, [later])
     assert (again.ok, again.clips) == (1, 3)
     check_whole(store)
-
-
-def open_once_failed(gate: Path, store: Path, film: Path) -> None:
-    """Let readers of the pipe find its end, as soon as the film is told to have failed, until it is gone."""
-    is_open = False
-    while gate.exists():
-        is_open = is_open or Store.open(store).count("sources", f"uri = '{film}' AND state = 'failed'") > 0
-        if is_open:
-            with suppress(OSError):  # nobody reads
-                os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("stage", ["scan", "cut"])
