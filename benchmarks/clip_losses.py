@@ -20,8 +20,10 @@ import torch
 from scipy.stats import t
 
 from benchmarks.closed_loop.footage import build
-from benchmarks.closed_loop.study import SQL, recipe_of, train
+from benchmarks.closed_loop.study import SQL, recipe_of
 from reelwright.curation.store import Store
+from reelwright.pipelines.train.run import Job, run_here
+from reelwright.training.recipe import TrainRecipe
 
 BANDS = 4
 
@@ -51,11 +53,13 @@ def main() -> None:
 
 def cost(store: Store, folder: Path, bands: int, steps: int) -> float:
     """Return the CPU seconds of a run."""
-    recipe = recipe_of(0, steps, folder / "cache")
-    recipe = recipe.model_copy(update={"log": recipe.log.model_copy(update={"clip_loss_bands": bands})})
+    settings = recipe_of(0, steps, folder / "cache")
+    settings["log"] |= {"clip_loss_bands": bands}
+    recipe = TrainRecipe.model_validate(settings)
     with tempfile.TemporaryDirectory(dir=folder) as out:
         began = time.process_time()
-        train(store, "all", recipe, Path(out), lambda _: None)
+        if code := run_here(Job(recipe, "closed", "all", store.uri, out), say=lambda _: None):
+            raise SystemExit(code)
         return time.process_time() - began
 
 

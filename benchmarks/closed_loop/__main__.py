@@ -2,9 +2,10 @@
 
     python -m benchmarks.closed_loop [--seeds 5] [--each 14] [--starved 1] [--steps 250] [--keep FOLDER] [--sheet PNG]
 
-Footage of five kinds is drawn; the store has `each` clips of four and `starved` of the fifth. Per seed: a small DiT is
-trained on all of them, its generations of 20 prompts are measured, `reel balance --weak` finds the weak categories and
-weighs the clusters near them up, and the same recipe is trained again on that snapshot for as many steps.
+Footage of five kinds is drawn; the store has `each` clips of four and `starved` of the fifth. Per seed, by the commands
+of docs/evaluation.md: `reel train` trains a small DiT on all of them, `reel evaluate` generates 20 prompts twice, `reel
+balance --weak` finds the weak categories and weighs the clusters near them up, `reel snapshot create --weights` freezes
+that, and the same recipe is trained again on it for as many steps.
 
 Likeness is how much nearer a video lies to real clips of its own kind than to the others', at 14 x 8 px, over what real
 clips have: 1 is as real clips, below 0 another kind is nearer. No run has seen these clips. Prints its change per kind
@@ -20,13 +21,20 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import t
 
 from benchmarks.closed_loop.footage import KINDS, STARVED, build, frames_of
-from benchmarks.closed_loop.study import SQL, Evaluation, evaluate, recipe_of, train, weigh
+from benchmarks.closed_loop.study import (
+    RECIPE,
+    Evaluation,
+    evaluate,
+    freeze,
+    train,
+    weigh,
+    write_prompts,
+    write_recipe,
+)
 from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean_interval
-from reelwright.pipelines.browse.balance.weak_words import words
 
 
 def main() -> None:
@@ -38,7 +46,6 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for stores, runs and rows; default: a temporary one")
     parser.add_argument("--sheet", type=Path, help="picture of the first seed")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     os.nice(5)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
@@ -54,18 +61,22 @@ def _seed(folder: Path, seed: int, args: argparse.Namespace) -> dict:
     if found := next((row for row in done if row["seed"] == seed), None):
         return found
     store = build(folder / f"store-{seed}", each=args.each, starved=args.starved)
-    store.snapshots.create("all", SQL)
-    recipe = recipe_of(seed, args.steps, folder / "cache")
     out = folder / f"runs-{seed}"
-    before = evaluate(store, train(store, "all", recipe, out, print), "before", seed)
-    advice = weigh(store, "before", "all", "weighed")
-    print(*words(advice), sep="\n", flush=True)
-    if advice.weights is None:
+    out.mkdir(exist_ok=True)
+    recipe = write_recipe(out / f"{RECIPE}.yaml", seed, args.steps, folder / "cache")
+    suite = write_prompts(out / "prompts.yaml")
+    freeze(store, "all")
+    before = evaluate(store, train(store, "all", recipe, out), suite, "before", seed)
+    advice = weigh(store, "before", "all", "weighed", out / "weights.json")
+    weak = [one["category"] for one in advice["categories"] if one["weak"]]
+    print(f"weak: {', '.join(weak) or 'none'}; weights of clusters: {advice['weights']}", flush=True)
+    if not advice["weights"]:
         raise SystemExit(f"seed {seed}: no weak category near scarce footage was found")
-    after = evaluate(store, train(store, "weighed", recipe, out, print), "after", seed)
+    after = evaluate(store, train(store, "weighed", recipe, out), suite, "after", seed)
+    effective = advice["effective_size"]
     row = {
-        "seed": seed, "weak": [one.score.name for one in advice.weak], "effective": advice.effective,
-        "weights": dict(advice.weights.weights), "clusters": {c.id: c.name for c in advice.clusters},
+        "seed": seed, "weak": weak, "effective": [effective["before"], effective["after"]],
+        "weights": advice["weights"],
         "before": {kind: values.tolist() for kind, values in before.likeness.items()},
         "after": {kind: values.tolist() for kind, values in after.likeness.items()},
     }  # fmt: skip
@@ -114,7 +125,7 @@ def _over_seeds(rows: list[dict], kind: str) -> tuple[float, float]:
 
 
 def sheet(before: Evaluation, after: Evaluation) -> bytes:
-    """Draw one row per kind: a real clip, then the first prompts' middle frames before, then after, as a PNG."""
+    """Draw one row per kind: a real clip, then each prompt's middle frame before, then after, as a PNG."""
     from reelwright.pipelines.browse.sheets import labelled_grid
 
     grid = [

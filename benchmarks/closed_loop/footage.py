@@ -79,12 +79,17 @@ def build(folder: Path, *, each: int, starved: int) -> Store:
     return store
 
 
-def _clips(each: int, starved: int) -> Iterator[tuple[str, str, str, bytes]]:
-    """(clip_id, kind, caption, mp4)."""
+def mp4_of(video: np.ndarray) -> bytes:
+    """Return the mp4 of frames uint8 [F, H, W, 3] RGB."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        for kind, (_, captions) in KINDS.items():
-            for i in range(starved if kind == STARVED else each):
-                footage.write_clip(path, frames_of(kind, i), fps=FPS)
-                name = hashlib.sha256(f"{kind} {i}".encode()).hexdigest()[:24]
-                yield name, kind, captions[i % len(captions)], path.read_bytes()
+        footage.write_clip(path, video, fps=FPS)
+        return path.read_bytes()
+
+
+def _clips(each: int, starved: int) -> Iterator[tuple[str, str, str, bytes]]:
+    """(clip_id, kind, caption, mp4)."""
+    for kind, (_, captions) in KINDS.items():
+        for i in range(starved if kind == STARVED else each):
+            name = hashlib.sha256(f"{kind} {i}".encode()).hexdigest()[:24]
+            yield name, kind, captions[i % len(captions)], mp4_of(frames_of(kind, i))

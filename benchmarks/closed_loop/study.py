@@ -1,42 +1,49 @@
-"""One seed of the study: train, evaluate, find the weak category, weigh its footage up, train again, evaluate again."""
+"""One seed of the study by the commands that a user has: train, evaluate, weigh up, train again, evaluate again.
+
+`reel` makes everything but the measure: likeness needs real clips of each prompt's kind, so it is computed here from
+the videos that `reel evaluate` left in the store, and added as a column of `generations`, which `reel balance --weak`
+takes as it takes any measure.
+"""
 
 from __future__ import annotations
 
-import tempfile
+import json
+import os
+import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from benchmarks.closed_loop.footage import FRAMES, HEIGHT, KINDS, PROMPTS, WIDTH, frames_of
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.browse.balance.evaluated import read_evaluated
-from reelwright.pipelines.browse.balance.weak import Advice, advise
-from reelwright.pipelines.generate.run import find_source, load
-from reelwright.pipelines.train.run import Job, run_here
-from reelwright.training.recipe import TrainRecipe
+from reelwright.evaluation.suites.suite import Prompt
+from reelwright.evaluation.suites.writing import write_suite
 
-MEASURE = "likeness"
+MEASURE, MODEL, RECIPE = "likeness", "toy", "closed"
 HELD_OUT, SEEDS = 6, 2  # clips of each kind that no store has; videos per prompt
 SQL = "select clip_id from clips"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """likeness [prompts, SEEDS] by kind; frames: of the first video of each kind, uint8 [F, H, W, 3]."""
+    """likeness [prompts, SEEDS] by kind; frames: of the first video of each prompt by kind, uint8 [F, H, W, 3]."""
 
     name: str
     likeness: dict[str, np.ndarray]
-    frames: dict[str, np.ndarray]
+    frames: dict[str, list[np.ndarray]]
 
 
-def recipe_of(seed: int, steps: int, cache: Path) -> TrainRecipe:
+def recipe_of(seed: int, steps: int, cache: Path) -> dict[str, Any]:
     """Return a recipe like the demonstration's, of a smaller network."""
-    return TrainRecipe.model_validate({
+    return {
         "model": {"hidden_size": 128, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 128,
                   "text_tokens": 16},
         "text": {"kind": "hashing", "dim": 64, "tokens": 16},
@@ -46,56 +53,90 @@ def recipe_of(seed: int, steps: int, cache: Path) -> TrainRecipe:
         "tasks": {"t2v": 1}, "optim": {"lr": 1.5e-3, "warmup_steps": 20, "ema": 0.98},
         "compute": {"precision": "fp32"}, "checkpoints": {"every": 200, "keep": 1}, "validation": {"every": 0},
         "log": {"every": 100, "tensorboard": False, "clip_loss_bands": 4}, "steps": steps, "seed": seed,
-    })  # fmt: skip
+    }  # fmt: skip
 
 
-def train(store: Store, snapshot: str, recipe: TrainRecipe, out: Path, say: Any) -> Path:
-    """Train, or go on, in this process; return the run's folder."""
-    job = Job(recipe, "closed", snapshot, store.uri, str(out))
-    if code := run_here(job, say=say):
-        raise SystemExit(code)
-    return job.folder
+def write_recipe(path: Path, seed: int, steps: int, cache: Path) -> Path:
+    """Write the recipe that `reel train` takes."""
+    path.write_text(yaml.safe_dump(recipe_of(seed, steps, cache), sort_keys=False), encoding="utf-8")
+    return path
 
 
-def evaluate(store: Store, run: Path, name: str, seed: int) -> Evaluation:
-    """Generate each prompt with each seed, measure its likeness, and write it all into the store's tables."""
-    from reelwright.model.sampling.settings import Settings
+def write_prompts(path: Path) -> Path:
+    """Write the suite: four prompts of each kind, SEEDS videos of each."""
+    write_suite(path, "kinds", [
+        Prompt(f"{kind}-{i}", prompt, kind, samples=SEEDS)
+        for kind, prompts in PROMPTS.items() for i, prompt in enumerate(prompts)
+    ])  # fmt: skip
+    return path
 
-    loaded = load(find_source(run))
-    settings = Settings.of(width=WIDTH, height=HEIGHT, frames=FRAMES, steps=16, guidance=2.0)
+
+def train(store: Store, snapshot: str, recipe: Path, out: Path) -> Path:
+    """Train, or go on; return the run's folder."""
+    reel("train", str(recipe), "--snapshot", snapshot, "--out", str(out), store=store)
+    (run,) = out.glob(f"{RECIPE}-{snapshot}-*")
+    return run
+
+
+def evaluate(store: Store, run: Path, suite: Path, name: str, seed: int) -> Evaluation:
+    """Generate each prompt with each seed, measure its likeness, and read it."""
+    how = ("--steps", "16", "--guidance", "2", "--no-measures", "--workers", "1", "--quiet")
+    asked = ("--prompts", str(suite), "--name", name, "--seed", str(1000 * seed))
+    reel("evaluate", f"{MODEL}={run}", *asked, *how, store=store)
+    return measure(store, name)
+
+
+def measure(store: Store, evaluation: str) -> Evaluation:
+    """Add the column `likeness` to an evaluation's generations, and return it by kind."""
+    rows = store.sql(
+        "select g.generation_id, g.category, g.prompt_id, g.sample, g.state from generations g join evaluations e "
+        "using (evaluation_id) where e.name = ? order by g.prompt_id, g.sample", params=[evaluation],
+    ).to_pylist()  # fmt: skip
+    if missing := sum(row["state"] != "ok" for row in rows):
+        raise SystemExit(f"{missing} of {len(rows)} videos of {evaluation} were not made")
+    videos = {name: _frames(mp4) for name, mp4 in store.read_generated(row["generation_id"] for row in rows)}
     real = {kind: np.stack([_small(frames_of(kind, 1000 + i)) for i in range(HELD_OUT)]) for kind in KINDS}
     usual = {kind: np.mean([margin(frames_of(kind, 2000 + i), kind, real) for i in range(HELD_OUT)]) for kind in KINDS}
-    rows, mp4s, shown = [], {}, {}
-    likeness = {kind: np.zeros((len(PROMPTS[kind]), SEEDS)) for kind in KINDS}
-    for kind, prompts in PROMPTS.items():
-        texts = [prompt for prompt in prompts for _ in range(SEEDS)]
-        noises = [1000 * seed + 10 * i + k for i in range(len(prompts)) for k in range(SEEDS)]
-        videos = loaded.generator.text(texts, noises, settings).clamp(-1, 1)  # [B, 3, F, H, W]
-        frames = ((videos + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
-        shown[kind] = frames[::SEEDS]
-        for n, (text, video) in enumerate(zip(texts, frames, strict=True)):
-            value = float(margin(video, kind, real) / usual[kind])
-            likeness[kind].reshape(-1)[n] = value
-            key = f"{name}-{kind}-{n}"
-            rows.append({
-                "generation_id": key, "evaluation_id": name, "model": "toy", "prompt_id": f"{kind}-{n // SEEDS}",
-                "prompt": text, "category": kind, "task": "t2v", "seed": noises[n], "state": "ok", MEASURE: value,
-                "lineage": _json(loaded.about), "at": datetime.now(UTC),
-            })  # fmt: skip
-            mp4s[key] = _mp4(video)
+    likeness: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
+    shown: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    for row in rows:
+        kind, video = row["category"], videos[row["generation_id"]]
+        row[MEASURE] = float(margin(video, kind, real) / usual[kind])
+        likeness[kind].setdefault(row["prompt_id"], []).append(row[MEASURE])
+        if row["sample"] == 0:
+            shown[kind].append(video)
     meaning = "how much nearer it lies to real clips of its own kind than to others'; 1: as real clips do"
     store.ensure_columns("generations", [field(MEASURE, pa.float64(), meaning)])
-    store.append("evaluations", [{"evaluation_id": name, "name": name, "at": datetime.now(UTC), "models": ["toy"]}])
-    store.add_generations(rows, mp4s)
-    return Evaluation(name, likeness, shown)
+    kept = pa.Table.from_pylist([{name: row[name] for name in ("generation_id", MEASURE)} for row in rows])
+    store.merge("generations", kept, "generation_id")
+    return Evaluation(evaluation, {kind: np.array(list(of.values())) for kind, of in likeness.items()}, shown)
 
 
-def weigh(store: Store, evaluation: str, snapshot: str, name: str) -> Advice:
-    """Freeze the same clips with the weights that the evaluation asks for."""
-    found = advise(store, read_evaluated(store, evaluation, measure=MEASURE), snapshot=snapshot)
-    if found.weights is not None:
-        store.snapshots.create(name, SQL, weights=found.weights)
+def weigh(store: Store, evaluation: str, snapshot: str, name: str, file: Path) -> dict[str, Any]:
+    """Freeze the same clips with the weights that the evaluation asks for; return what `reel balance --json` says."""
+    asked = ("--weak", evaluation, "--measure", MEASURE, "--snapshot", snapshot, "--out", str(file))
+    found: dict[str, Any] = json.loads(reel("balance", *asked, "--json", store=store, is_read=True))
+    if found["weights"]:
+        freeze(store, name, "--weights", str(file))
     return found
+
+
+def freeze(store: Store, name: str, *how: str) -> None:
+    """Make a snapshot of all clips."""
+    reel("snapshot", "create", name, "--sql", SQL, *how, store=store)
+
+
+def reel(*arguments: str, store: Store, is_read: bool = False) -> str:
+    """Show a `reel` command and run it on one core; return what it prints, if it is read."""
+    asked = [*arguments, "--store", store.uri]
+    print(f"\n$ reel {shlex.join(asked)}", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "reelwright.pipelines.cli", *asked], check=False, text=True,
+        stdout=subprocess.PIPE if is_read else None, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout or ""
 
 
 def margin(video: np.ndarray, kind: str, real: dict[str, np.ndarray]) -> float:
@@ -120,17 +161,9 @@ def _small(video: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(mean, (14, 8), interpolation=cv2.INTER_AREA)).reshape(-1)
 
 
-def _mp4(video: np.ndarray) -> bytes:
-    from benchmarks.closed_loop.footage import FPS
-    from reelwright.pipelines.demo import footage
+def _frames(mp4: bytes) -> np.ndarray:
+    """Return a video's frames, uint8 [F, H, W, 3] RGB."""
+    import av
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        footage.write_clip(path, video, fps=FPS)
-        return path.read_bytes()
-
-
-def _json(about: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(about, default=str)
+    with av.open(BytesIO(mp4)) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])

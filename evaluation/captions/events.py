@@ -1,7 +1,10 @@
 """Events of captions: how many of the reference's a caption tells, and how many of its own are right.
 
 AutoDQ's idea (Wang et al., 2024, Tarsier): a chat model takes captions apart into events and says which of them another
-caption entails. Only "entailment" counts. Scores by different judges are not comparable: name the judge beside them.
+caption entails. In recall and precision alike only "entailment" counts: an event on which the other caption is silent
+("neutral") is neither told nor right. DREAM-1K's published script has a setting by which precision would count it as
+right; both of its calls turn that off, so the published figures are of entailment alone as well. The questions are
+worded otherwise than there, and scores by different judges are not comparable: name the judge beside them.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ RELATIONS = ("entailment", "neutral", "contradiction")
 class EventScore:
     """One caption against its reference.
 
-    recall: share of the reference's events that the caption entails. precision: share of the caption's events that the
-    reference entails; NaN of a caption without events, which has none to be right or wrong about. invented: its events
-    that the reference contradicts.
+    recall: share of the reference's events that the caption entails; NaN of a reference without events. precision:
+    share of the caption's events that the reference entails; NaN of a caption without events, which has none to be
+    right or wrong about. invented: its events that the reference contradicts.
     """
 
     recall: float
@@ -125,7 +128,8 @@ def event_figures(scores: Sequence[EventScore | Exception], subsets: Sequence[st
     each subset's means, and F1 of these.
 
     Two precisions are told: `precision` counts a caption without events as 0; `precision_published` counts it as 1, as
-    DREAM-1K does, which an empty caption gains by. `empty` is the share of such captions.
+    DREAM-1K does, which an empty caption gains by. `empty` is the share of such captions. So with a reference without
+    events: `recall` leaves it out, and `recall_published` counts it as 1.
 
     Args:
         scores: of captions.
@@ -138,8 +142,10 @@ def event_figures(scores: Sequence[EventScore | Exception], subsets: Sequence[st
     for one, subset in zip(scores, subsets or [""] * len(scores), strict=True):
         if isinstance(one, EventScore):
             of.setdefault(subset, []).append(one)
-    recalled = _mean([_mean([one.recall for one in some]) for some in of.values()])
-    published = _mean([_mean([1.0 if one.is_empty else one.precision for one in some]) for some in of.values()])
+    recalled, published = (
+        _mean([np.nan_to_num([getattr(one, name) for one in some], nan=1.0).mean() for some in of.values()])
+        for name in ("recall", "precision")
+    )
     return {
         "captions": len(known), "failed": len(scores) - len(known), "recall": recall, "precision": own,
         "f1": _f1(recall, own), "recall_published": recalled, "precision_published": published,

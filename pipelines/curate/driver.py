@@ -30,7 +30,7 @@ from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 from reelwright.pipelines.workers.tasks import CutJob
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
-SPOILT = "a file of the same bytes changed while it was read; the next run tries this one again"
+SPOILT = "io: a file of the same bytes changed while it was read; the next run tries this one again"
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # a stopped run counts its commits in these
 RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
 FRAMES = ("frames_in_shots", "frames_in_transitions", "frames_dropped")

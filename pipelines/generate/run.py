@@ -41,7 +41,7 @@ from reelwright.pipelines.generate.refine import (
     recorded_versions,
     refined_parts,
 )
-from reelwright.pipelines.generate.rescue import first_stage_of, kept_where_refinement_fails
+from reelwright.pipelines.generate.rescue import first_stage_of, kept_where_refinement_ends
 from reelwright.pipelines.generate.spool import Spool
 from reelwright.pipelines.weights.convert import exported_recipe
 
@@ -273,7 +273,7 @@ def _refined(
             return write_videos(again, kept, request.fps, about)
 
         kept = out_paths(first_stage_of(request.out), count)
-        with kept_where_refinement_fails(keep), memory_may_end(LESS_MEMORY), closing(refined):
+        with kept_where_refinement_ends(keep), memory_may_end(LESS_MEMORY), closing(refined):
             paths = out_paths(request.out, count)
             return write_videos(refined, paths, fps, [partial(tell, i) for i in range(count)])
 

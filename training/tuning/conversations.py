@@ -72,7 +72,7 @@ def read_events(path: Path) -> dict[str, ReferenceEvents]:
         if isinstance(one, LeftOut):
             continue
         extra = one.get("extra_info")
-        events = one.get("events") or (extra.get("events") if isinstance(extra, dict) else None)
+        events = one["events"] if "events" in one else (extra.get("events") if isinstance(extra, dict) else None)
         name = one.get("video_file") or one.get("video")
         if isinstance(name, str) and isinstance(events, list):
             kept = [text for text in events if isinstance(text, str) and text.strip()]

@@ -106,15 +106,17 @@ def at(value: float, low: float, high: float) -> float:
 
 
 def ends(intervals: Iterable[Interval]) -> tuple[float, float]:
-    """Return the ends of an axis that holds all intervals: 0 is in where all values are positive and spread widely."""
+    """Return the ends of an axis that holds all intervals: 0 is in where all have one sign and spread widely."""
     known = [x for one in intervals for x in (one.low, one.high) if math.isfinite(x)]
     if not known:
         return 0.0, 1.0
     low, high = min(known), max(known)
     if 0 < low < 0.6 * high:
         low = 0.0
+    elif 0.6 * low < high < 0:
+        high = 0.0
     margin = 0.06 * ((high - low) or abs(high) or 1.0)
-    return (low if low == 0 else low - margin), high + margin
+    return (low if low == 0 else low - margin), (high if high == 0 and low < 0 else high + margin)
 
 
 def _strength_ends(found: Figures) -> dict[str, tuple[float, float]]:

@@ -51,6 +51,23 @@ def test_events_found_and_invented():
     assert (figures["empty"], figures["failed"]) == (0.5, 1)
 
 
+def test_recall_and_precision_count_entailment_alone():
+    """By hand: of four events told two are entailed, one is contradicted, and on one the reference is silent."""
+    told = ["a dog runs. a cat sits. a ball rolls. a car stops", "", "a dog runs. a man sings"]
+    references = ["a dog runs. a ball rolls. a bird sings. no a cat sits", "a bird sings", ""]
+    scores = EventJudge(Literal()).score(told, references)
+    assert scores[0] == EventScore(recall=2 / 4, precision=2 / 4, events=4, invented=1)
+    assert (scores[1].recall, scores[1].is_empty) == (0, True)
+    assert (math.isnan(scores[2].recall), scores[2].precision) == (True, 0)
+    found = event_figures(scores)
+    assert found["recall"] == pytest.approx((0.5 + 0) / 2)  # the last reference has no event to recall
+    assert found["precision"] == pytest.approx((0.5 + 0 + 0) / 3)
+    assert found["recall_published"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert found["precision_published"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert found["f1_published"] == pytest.approx(0.5)
+    assert (found["invented"], found["empty"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
 def test_published_figures_are_means_over_subsets():
     """Two captions of one subset, one of another: the other's counts as much as both."""
     scores = [EventScore(1.0, 1.0, 2, 0), EventScore(0.5, 0.5, 2, 0), EventScore(0.2, float("nan"), 0, 0)]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.closed_loop.footage import KINDS, build, frames_of
-from benchmarks.closed_loop.study import _mp4
+from benchmarks.closed_loop.footage import KINDS, build, frames_of, mp4_of
 from reelwright.curation.store import Store, StoreError
 from reelwright.pipelines.browse.trace.find import trace
 from reelwright.pipelines.browse.trace.page import render
@@ -31,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
          "lineage": json.dumps({"snapshot": {"name": "half", "content_hash": "sha256:other"}})},
     ]  # fmt: skip
     same = {"evaluation_id": "e", "model": "toy", "category": "sea", "seed": 7}
-    videos = {"aa11": _mp4(frames_of("sea", 50)), "bb33": _mp4(frames_of("city", 50))}
+    videos = {"aa11": mp4_of(frames_of("sea", 50)), "bb33": mp4_of(frames_of("city", 50))}
     store.add_generations([same | row for row in rows], videos)
     store.append("evaluations", [{"evaluation_id": "e", "name": "first", "models": ["toy"]}])
     pinned = store.snapshots.rows("half")["clip_id"].to_pylist()

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.demo.__main__ import folder_of
+from reelwright.pipelines.demo.__main__ import EVALUATION, folder_of
 from reelwright.pipelines.demo.choice import choose, snapshot_name
 from tests.conftest import ROOT
 from tests.curation.store.conftest import add_source
@@ -97,4 +98,19 @@ def test_still_or_short_footage_reaches_the_report(tmp_path, kind):
     out = folder_of(tmp_path / "out", tmp_path / "in")
     assert (out / "report.html").is_file()
     assert (out / "generated.mp4").is_file() == (kind == "still")
+    assert (out / EVALUATION).is_file() == (kind == "still")
+    if kind == "still":
+        lists_the_generations(out / EVALUATION, Store.open(out / "store"))
+        assert str(out / EVALUATION) in done.stdout
     assert ("are taken" if kind == "still" else "no snapshot and no network") in done.stdout
+
+
+def lists_the_generations(page: Path, store: Store) -> None:
+    """The page has each prompt, each model's name and each video that was made."""
+    text = page.read_text("utf-8")
+    rows = store.read("generations", ["model", "prompt", "state"]).to_pylist()
+    assert {row["state"] for row in rows} == {"ok"}
+    assert text.count('<video src="data:video/mp4;base64,') == len(rows)
+    for row in rows:
+        assert escape(row["prompt"]) in text
+        assert f"<bdi>{row['model']}</bdi>" in text

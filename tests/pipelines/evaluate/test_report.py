@@ -15,7 +15,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.evaluation.rating.answers import as_shown, read_answer
 from reelwright.evaluation.rating.study import Settings, Study
-from reelwright.evaluation.statistics.bootstrap import Resamples, mean_interval
+from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean_interval
 from reelwright.evaluation.statistics.pairs import Strengths
 from reelwright.pipelines.evaluate.rating.studies import Answers, make_study
 from reelwright.pipelines.evaluate.report.figures import figures
@@ -238,6 +238,14 @@ def test_numbers_are_written_for_people() -> None:
     assert [signed(v) for v in (0.314, -0.02, 0.0, -0.001234)] == ["+0.31", "−0.02", "+0.00", "−0.0012"]
     assert [share(v) for v in (0.0, 0.004, 0.5)] == ["0 %", "below 1 %", "50 %"]
     assert ends([]) == (0.0, 1.0)
+
+
+def test_bars_begin_at_zero_where_all_values_have_one_sign() -> None:
+    above, below = Interval(2.0, 1.0, 4.0), Interval(-2.0, -4.0, -1.0)
+    assert (ends([above])[0], ends([below])[1]) == (0.0, 0.0)
+    assert ends([above])[1] == -ends([below])[0] > 4.0
+    near = Interval(-9.0, -10.0, -8.0)
+    assert ends([near])[1] > -8.0  # far from 0 the axis shows the values alone
 
 
 def test_the_commands_of_people(tmp_path: Path, call: Reel) -> None:

@@ -1,6 +1,9 @@
 """`reel generate --refine` and `reel refine`: frames, rates and sizes of every task, and what the files say."""
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from reelwright.pipelines.generate.conditions import read_shown
 from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.run import memory_may_end
 from reelwright.pipelines.generate.spool import Spool
+from tests.conftest import REEL
 from tests.footage import ffmpeg
 from tests.pipelines.generate.lora_files import loras, save_adapter
 from tests.pipelines.generate.test_generate import film, here, run
@@ -236,6 +240,27 @@ def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here:
             assert read_about(file) == read_about(tmp_path / "first.mp4")
             file.unlink()
             (tmp_path / "first.mp4").unlink()
+
+
+@pytest.mark.waits
+def test_ctrl_c_in_a_refinement_keeps_the_first_stage(run: Path, loras: Path, here: Invoke, tmp_path: Path) -> None:
+    """It is the video that would have been made without a refinement, and the last line says where it is."""
+    asked = (run, "-p", "a dog", "-q", "--segments", "40", "--overlap", "5")
+    child = subprocess.Popen(
+        [*REEL, "generate", *map(str, asked), "--refine", str(loras / "fine"), "--to", "128x64", "--out", "x.mp4"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob(".x.mp4.*")) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)  # until the first of its windows is refined
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=300) == 130, child.stderr.read()
+    said = child.stderr.read()
+    assert "stopped; the first stage is kept in x-first-stage.mp4, to be refined by reel refine" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x-first-stage.mp4"]
+    assert here("generate", *asked, "--out", "first.mp4").exit_code == 0
+    count = shown(tmp_path / "first.mp4", 1)[0].num_frames
+    np.testing.assert_array_equal(*(shown(tmp_path / name, count)[1] for name in ("x-first-stage.mp4", "first.mp4")))
 
 
 @pytest.mark.parametrize("elements", [1 << 55, 1 << 62])

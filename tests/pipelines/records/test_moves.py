@@ -4,16 +4,21 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store
+from reelwright.pipelines.curate.driver import SPOILT, Curation
 from reelwright.pipelines.curate.plan import make_plan
+from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import settings_of
 from reelwright.pipelines.records.history import History
+from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Cut
 from reelwright.pipelines.workers.tasks import CutJob
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
@@ -210,6 +215,42 @@ def test_a_file_that_grows_while_it_is_read_has_failed_and_is_tried_next_time(st
     check_whole(store)
     film.write_bytes(data)
     assert curate(store, [film]).ok == 1
+    check_whole(store)
+
+
+class TouchedInBetween(Curation):
+    """A run whose first file is written to once a clip of it is cut; each file is begun when the one before is done."""
+
+    def _cut(self, source: Source, cut: Cut, payload: Any) -> None:
+        super()._cut(source, cut, payload)
+        os.utime(source.item.uri, ns=(0, 0))
+
+    def _begin_in_order(self) -> None:
+        if self.probed and not self.flow.waiting("scan") + self.flow.waiting("cut"):
+            head = self.to_begin.head.uri
+            if head in self.probed:
+                self.to_begin.take()
+                self._begin(self.probed.pop(head))
+
+
+def test_a_file_with_the_bytes_of_one_that_changed_is_left_to_the_next_run(store, tmp_path):
+    """Clips of these bytes are deleted when the run ends; a copy's would go with them, and the copy be called done."""
+    (film,) = footage(tmp_path / "in", 1, lengths=(40, 30, 40))
+    later = shutil.copy(film, tmp_path / "in" / "zz copy.mp4")
+    recipe, inputs = recipe_of(batches__cut_clips=1, resources__cut={"cpus": 2}), list_inputs([str(tmp_path / "in")])
+    history = History(store, inputs.files, recipe.cutting_fingerprint)
+    with store.committing(), Progress("curate", quiet=True) as progress:
+        run = TouchedInBetween(store, recipe, inputs, history, [])
+        summary = run.run(progress)
+    assert (summary.ok, summary.duplicate, summary.failed) == (0, 0, 2)
+    assert run.state["clips"] > 0, "none was cut before the file changed"
+    why = {Path(row["uri"]).name: row["error"] for row in store.read("failures", ["uri", "error"]).to_pylist()}
+    assert "changed while it was read" in why[film.name]
+    assert why["zz copy.mp4"] == SPOILT
+    assert (store.count("clips"), store.count("media"), store.count("shots")) == (0, 0, 0)
+    check_whole(store)
+    again = curate(store, [later])
+    assert (again.ok, again.clips) == (1, 3)
     check_whole(store)
 
 

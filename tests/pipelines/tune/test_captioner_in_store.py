@@ -90,6 +90,25 @@ def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path
     assert (found.clips, found.is_flagged) == (4, False)  # the two by the tuned one itself are left out
     assert found.after == pytest.approx(found.before)
     assert lines[-1] == "gate          passed"
+    closer = max(
+        ("a cat.", "night", "blue", "0"), key=lambda text: _before(opened, ids[:4], text, by_base, clip, tuned)
+    )
+    _before(opened, ids[:4], closer, by_base, clip, tuned)
+    asked = ["--store", str(store), "--clips", "4", "--clip-model", str(clip_folder), "--device", "cpu"]
+    gate = subprocess.run(
+        [*REEL, "tune", "gate", str(tmp_path / "tuned" / "first"), *asked], capture_output=True, text=True
+    )
+    assert gate.returncode == 3, gate.stdout + gate.stderr
+    assert "gate          flagged: a fall of" in gate.stdout
+
+
+def _before(store, ids, text, fingerprint, clip, tuned) -> float:
+    """Give clips a caption of another captioner; return the share of the similarity that is lost."""
+    count = len(ids)
+    rows = {"clip_id": ids, "caption": [text] * count, "caption_fingerprint": [fingerprint] * count}
+    store.merge("clips", pa.table(rows), on="clip_id")
+    found = compare_captioners(store, tuned, clip, count, lambda _: None)
+    return found.fall if found.before > 0 else -1.0
 
 
 def _recipe(folder, base, prompt):

@@ -104,8 +104,10 @@ def test_a_folder_that_is_moved_holds_out_the_same_videos(tmp_path):
 
 def test_events_are_read_by_video(tmp_path):
     path = tmp_path / "dream.jsonl"
-    path.write_text(json.dumps(TARSIER | {"dataset": "DREAM/stock"}) + "\n{}\nnonsense\n")
-    assert read_events(path) == {"a.mp4": ReferenceEvents(["A dog runs."], "DREAM/stock")}
+    still = TARSIER | {"video_file": "still.mp4", "events": []}  # a reference in which nothing happens is one, too
+    path.write_text("\n".join([json.dumps(TARSIER | {"dataset": "DREAM/stock"}), json.dumps(still), "{}", "nonsense"]))
+    found = {"a.mp4": ReferenceEvents(["A dog runs."], "DREAM/stock"), "still.mp4": ReferenceEvents([])}
+    assert read_events(path) == found
 
 
 def test_a_file_that_is_none_says_so(tmp_path):
