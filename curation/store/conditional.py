@@ -118,7 +118,7 @@ class _OtherObject:
         if allow_http := os.environ.get("GOOGLE_ALLOW_HTTP" if protocol == "gs" else "AZURE_ALLOW_HTTP"):
             client.setdefault("allow_http", allow_http)  # Lance reads it, and this library only as an option
         try:
-            self.store = obstore.store.from_url(folder, config=given, client_options=client, retry_config=PATIENCE)  # type: ignore[call-overload]
+            self.store = obstore.store.from_url(folder, config=given, client_options=client, retry_config=PATIENCE)
         except Exception as error:  # the library's, of many kinds
             raise _failed("reach", self.key, error) from error
 

@@ -136,7 +136,7 @@ def test_of_many_that_ask_at_once_one_gets_it(server, locks):
 @pytest.mark.parametrize("kind", ["unsure", "unheard", "refuse", "reset"])
 def test_an_answer_that_is_lost_loses_no_lock(server, locks, kind):
     store = f"{locks}/{kind}"
-    rule = {"kind": kind, "method": "PUT", "path": "_locks", "every": 2}
+    rule = {"kind": kind, "method": "PUT", "path": "curation", "every": 2}
     with server.faults(rule):
         for _ in range(2):
             with lock.exclusive(store, "curation"):
