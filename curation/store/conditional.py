@@ -113,9 +113,11 @@ class _OtherObject:
             install = install_for_protocol(protocol)
             raise StoreError(f"the lock of a store on {protocol}:// needs obstore; {install}.") from None
         self.key, self.name, self.library, self._lost = f"{folder}/{name}", name, obstore, obstore.exceptions
+        prefix = "google_" if protocol == "gs" else "azure_"
         given = {name.lower(): value for name, value in options.items()}
-        client = {name: given.pop(name) for name in CLIENT_OPTIONS if name in given}
-        if allow_http := os.environ.get("GOOGLE_ALLOW_HTTP" if protocol == "gs" else "AZURE_ALLOW_HTTP"):
+        client = {name.removeprefix(prefix): given.pop(name) for name in list(given)
+                  if name.removeprefix(prefix) in CLIENT_OPTIONS}  # fmt: skip
+        if allow_http := os.environ.get(f"{prefix}allow_http".upper()):
             client.setdefault("allow_http", allow_http)  # Lance reads it, and this library only as an option
         try:
             self.store = obstore.store.from_url(folder, config=given, client_options=client, retry_config=PATIENCE)

@@ -153,7 +153,9 @@ class _Folder:
             return list(_texts(Path(self.uri)))
         files, path = self._files()
         try:
-            listed = {one["name"]: _written(one) for one in files.ls(path) if one["name"].endswith(".json")}
+            listed = {
+                one["name"]: _written(one) for one in files.ls(path, detail=True) if one["name"].endswith(".json")
+            }
             found = files.cat_ranges(
                 list(listed), 0, MAX_BYTES, on_error="return"
             )  # all at once; some are forgotten meanwhile

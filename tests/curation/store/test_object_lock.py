@@ -203,3 +203,16 @@ def test_clean_up_deletes_a_killed_run_s_files(s3, s3_store):
     assert files() == committed
     with holder(s3_store.uri), pytest.raises(StoreError, match="has been writing"):
         s3_store.cleanup()
+
+
+def test_options_that_lance_takes_reach_the_lock(server, locks, monkeypatch):
+    """As `Store.open(…, storage_options=…)` gives them, in the place of the environment's."""
+    prefix = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}[server.protocol]
+    options = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    for name in options:
+        monkeypatch.delenv(name)
+    options.pop("AZURE_STORAGE_CONNECTION_STRING", None)  # adlfs's alone
+    assert ObjectLock(f"{locks}/given", "curation", options).take()
+    if server.protocol != "s3":
+        with pytest.raises(StoreError, match="nonsense"):
+            ObjectLock(f"{locks}/given", "curation", options | {"nonsense": "1"})
