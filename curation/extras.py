@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-OF_PROTOCOL = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-ELSEWHERE = {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}  # packages that no extra of ours names
+OF_PROTOCOL = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure",
+               "adl": "azure"}  # fmt: skip
 
 
 def install_command(extra: str) -> str:
@@ -21,4 +21,4 @@ def install_for_protocol(protocol: str) -> str:
     """Return the command that installs the file system of `protocol://…`."""
     if protocol in OF_PROTOCOL:
         return install_command(OF_PROTOCOL[protocol])
-    return f"pip install {ELSEWHERE.get(protocol, f'the package that serves {protocol}:// for fsspec')}"
+    return f"pip install the package that serves {protocol}:// for fsspec"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelwright.curation.ingest.inputs import Input
+from reelwright.curation.signed import is_signed
 
 CHUNK = 65_536
 AHEAD = 256  # inputs that a queue makes at a time
@@ -130,7 +131,7 @@ def input_list(files: Sequence[Input]) -> InputList:
 def is_told(item: Input) -> bool:
     """Return whether more is known of an input than its address."""
     said = (item.source_id, item.licence, item.refused)
-    return bool(item.captions or item.spans) or any(value is not None for value in said)
+    return bool(item.captions or item.spans) or is_signed(item.uri) or any(value is not None for value in said)
 
 
 class Collector:

@@ -24,6 +24,7 @@ from reelwright.curation.ingest.inputs import (
 from reelwright.curation.ingest.manifest_files import Row, read_rows
 from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
 from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.signed import address, is_signed, link_of, without_signatures
 
 URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url", "file_name", "filename", "file_path", "filepath",
                "media_path", "video_url")  # fmt: skip
@@ -62,7 +63,8 @@ def read_manifest(
     Raises:
         IngestError: the file is no list, or none of its rows can be used.
     """
-    path, config, unread = str(path), config or ManifestConfig(), set() if unread is None else unread
+    path = path if isinstance(path, str) else str(path)
+    config, unread = config or ManifestConfig(), set() if unread is None else unread
     used, first_reason, is_a_list_of_files = 0, "", not path.lower().removesuffix(".gz").endswith(".txt")
     with _opened(path) as file:
         for row in read_rows(path, file, URI_COLUMNS):
@@ -130,6 +132,7 @@ def _address(manifest: str, uri: str, allow_http: bool) -> str:
         uri = _beside(manifest, uri)
     elif "://" not in (uri := FILE.sub("", uri) if FILE.match(uri) else uri):
         return os.path.abspath(os.path.join(os.path.dirname(manifest), uri))
+    uri = address(uri)
     protocol_of(uri, allow_http)
     return uri
 
@@ -206,6 +209,8 @@ def _opened(path: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.open(path, "rb").open()
+        return fsspec.open(link_of(path), "rb").open()
     except Exception as error:  # each file system has its own
-        raise IngestError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+        raise IngestError(f"cannot read {path}: {type(error).__name__}: {without_signatures(str(error))}") from (
+            None if is_signed(path) else error
+        )

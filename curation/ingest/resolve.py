@@ -34,6 +34,7 @@ from reelwright.curation.ingest.suffixes import (
     suffix_of,
 )
 from reelwright.curation.media.sniff import file_looks_like
+from reelwright.curation.signed import address
 
 EMPTY_LIST = "a list without a row"
 MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
@@ -204,6 +205,7 @@ class _Finder:
         self.skipped.append(Skipped(path, reason))
 
     def _remote(self, uri: str) -> Iterator[Input]:
+        uri = address(uri)
         protocol = protocol_of(uri, self.allow_http)
         if is_manifest(uri) and not glob.has_magic(uri):
             yield from self._manifest(uri)

@@ -24,6 +24,7 @@ from reelwright.curation.media.remote import read_through
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.media.sniff import refuse_protected, why_not_a_file
 from reelwright.curation.media.streams import choose_sound
+from reelwright.curation.signed import without_signatures
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -136,7 +137,7 @@ def md5_of(uri: str) -> dict[str, Any]:
             size += len(block)
             report_progress(None)
     except Exception as error:
-        raise MediaError("io", f"cannot be read ({error})") from error
+        raise MediaError("io", f"cannot be read ({without_signatures(str(error))})") from error
     return {"md5": digest.hexdigest(), "bytes": size}
 
 

@@ -14,6 +14,7 @@ from reelwright.curation import usage
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.signed import is_signed, link_of, without_signatures
 
 BLOCK_BYTES = 4 << 20
 MAX_DOWNLOAD_BYTES = 64 << 30
@@ -63,7 +64,7 @@ def fetch_copy(uri: str) -> None:
                 copy.write(block)
                 report_progress(None)
     except Exception as error:  # each file system has its own
-        raise MediaError("io", f"cannot read {uri}: {error or type(error).__name__}") from error
+        raise _unread(uri, error) from (None if is_signed(uri) else error)
 
 
 def _has_copy(cache: InputCache, uri: str) -> bool:
@@ -107,7 +108,13 @@ def open_seekable(uri: str) -> Any:
     except MediaError:
         raise
     except Exception as error:  # each file system has its own
-        raise MediaError("io", f"cannot read {uri}: {error or type(error).__name__}") from error
+        raise _unread(uri, error) from (None if is_signed(uri) else error)
+
+
+def _unread(uri: str, error: Exception) -> MediaError:
+    """Return the error of a file that cannot be read; libraries put a whole link into their messages."""
+    reason = without_signatures(str(error)) or type(error).__name__
+    return MediaError("io", f"cannot read {uri}: {reason}")
 
 
 def _open(uri: str, block_bytes: int) -> Any:
@@ -118,7 +125,7 @@ def _open(uri: str, block_bytes: int) -> Any:
     """
     import fsspec
 
-    files, path = fsspec.core.url_to_fs(uri)
+    files, path = fsspec.core.url_to_fs(link_of(uri))
     file = _patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes))
     usage.note_request()
     cache = getattr(file, "cache", None)

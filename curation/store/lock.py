@@ -1,8 +1,8 @@
 """One committing process per lock of a store.
 
 A process of this machine is looked up. One of another machine or container cannot be: its lock is a lease, which it
-renews every few seconds and which lapses with it. A store in a folder has lock files, one on S3 has lock objects. On
-other object stores there is no lock: Lance's own conflict check remains, so start one curation of them at a time.
+renews every few seconds and which lapses with it. A store in a folder has lock files, one on an object store has lock
+objects. A store in memory, as tests have it, has none.
 """
 
 from __future__ import annotations

@@ -189,10 +189,13 @@ class Curation:
             self._fail(source, replace(self.spoilt[md5], message=SPOILT))
         else:
             self.waiting[source.item.uri] = []
-            is_idle = self.flow.waiting("scan") < self.flow.slots() // RUN_AHEAD  # else films keep all cores busy whole
-            split_s = self.recipe.resources.scan_split_s if is_idle else 0.0
-            job = scan_job(source, self.history.left_of(source.md5), split_s)
-            self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=source.work)
+            self._scan(source, source.work)
+
+    def _scan(self, source: Source, weight: float) -> None:
+        is_idle = self.flow.waiting("scan") < self.flow.slots() // RUN_AHEAD  # else films keep all cores busy whole
+        split_s = self.recipe.resources.scan_split_s if is_idle else 0.0
+        job = scan_job(source, self.history.left_of(source.md5), split_s)
+        self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=weight)
 
     def _survivor(self, source: Source) -> str | None:
         """Return the uri that a source duplicates. A file that cannot be opened has no duplicates by bytes or id."""
@@ -223,6 +226,9 @@ class Curation:
         match done.stage:
             case "probe":
                 self._probed(done.context, Probed(failed=failed))
+            case "scan" if done.is_lost and not done.context.apart:  # by the scan, or by the cut in the same task
+                done.context.apart = True
+                self._scan(done.context, 0.0)
             case "scan":
                 self._fail(done.context, failed)
             case "cut":

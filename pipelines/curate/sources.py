@@ -24,6 +24,7 @@ class Source:
     note: str | None = None
     changed: Failed | None = None  # if the file was written while it was cut
     move: Move | None = None  # its place, where it is re-cut
+    apart: bool = False  # scan and cut are tasks of their own
 
     @property
     def md5(self) -> str:

@@ -63,7 +63,7 @@ def scan_job(source: Source, left: Mapping[str, str] | None, split_s: float) -> 
     probed, info = source.probed, source.probed.info or {}
     return ScanJob(
         source.item.uri, source.md5, probed.num_bytes, probed.status, info.get("frames_hint") or 0, source.item.spans,
-        left, film.part_length(info.get("duration_s") or 0.0, split_s), _decoded_bytes(info),
+        left, film.part_length(info.get("duration_s") or 0.0, split_s), _decoded_bytes(info), source.apart,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from reelwright.curation.ingest.inputs import ManifestConfig
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
+from reelwright.curation.signed import address
 from reelwright.pipelines.recipes.credentials import check_names
 from reelwright.recipe_files import RecipeError, load, parse_overrides
 
@@ -162,8 +163,9 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        """Return the recipe with every default spelt out, as the `runs` table keeps it."""
-        return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+        """Return the recipe with every default spelt out, as the `runs` table keeps it: without signatures of links."""
+        said = json.loads(self.model_dump_json()) | {"inputs": [str(address(name)) for name in self.inputs]}
+        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
 
 
 def _in_profile(profile: str) -> dict[str, dict[str, Any]]:

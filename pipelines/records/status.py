@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def read(store: str) -> list[dict[str, Any]]:
     Their `state` is how they ended, "running", or "lost" where the process is gone, or one of another machine has been
     silent for LOST_S; `silent_s` is the seconds since a sign of life of those that run.
     """
-    found = [facts for text in _Folder(store).read_all() if (facts := _read(text)) is not None]
+    found = [facts for text, at in _Folder(store).read_all() if (facts := _read(text, at)) is not None]
     return sorted(found, key=lambda facts: -facts["began"])
 
 
@@ -101,8 +103,11 @@ def under_way(store: str) -> list[dict[str, Any]]:
     return found
 
 
-def _read(text: str) -> dict[str, Any] | None:
-    """Return what a run told; None where the file is not one that a run wrote."""
+def _read(text: str, written: float | None) -> dict[str, Any] | None:
+    """Return what a run told; None where the file is not one that a run wrote.
+
+    written: when, by the clock of the store, as the one of the run's machine may be wrong; None where it does not say.
+    """
     if len(text) > MAX_BYTES:
         return None
     try:
@@ -111,7 +116,7 @@ def _read(text: str) -> dict[str, Any] | None:
         command, state = str(facts["command"]), str(facts["state"])
         if not (0 <= began < LATEST and 0 <= told < LATEST):
             return None
-        silent_s = max(0.0, time.time() - told) if state == RUNNING else 0.0
+        silent_s = max(0.0, time.time() - (written or told)) if state == RUNNING else 0.0
         if state == RUNNING:
             alive = is_alive(owner)
             state = RUNNING if alive or (alive is None and silent_s < LOST_S) else LOST
@@ -143,16 +148,19 @@ class _Folder:
         except Exception:  # each file system has its own; nothing depends on the file
             return
 
-    def read_all(self) -> list[str]:
+    def read_all(self) -> list[tuple[str, float | None]]:
         if self.is_local:
             return list(_texts(Path(self.uri)))
         files, path = self._files()
         try:
-            names = [name for name in files.ls(path, detail=False) if name.endswith(".json")]
+            listed = {
+                one["name"]: _written(one) for one in files.ls(path, detail=True) if one["name"].endswith(".json")
+            }
             found = files.cat_ranges(
-                names, 0, MAX_BYTES, on_error="return"
+                list(listed), 0, MAX_BYTES, on_error="return"
             )  # all at once; some are forgotten meanwhile
-            return [text.decode("utf-8", "replace") for text in found if isinstance(text, bytes)]
+            told = zip(found, listed.values(), strict=True)
+            return [(text.decode("utf-8", "replace"), at) for text, at in told if isinstance(text, bytes)]
         except FileNotFoundError:
             return []
 
@@ -176,7 +184,15 @@ class _Folder:
         return files, path
 
 
-def _texts(folder: Path) -> Iterator[str]:
+def _texts(folder: Path) -> Iterator[tuple[str, float | None]]:
     for path in folder.glob("*.json"):
         with contextlib.suppress(OSError), path.open("rb") as file:  # one may be forgotten in this moment
-            yield file.read(MAX_BYTES + 1).decode("utf-8", "replace")
+            yield file.read(MAX_BYTES + 1).decode("utf-8", "replace"), os.fstat(file.fileno()).st_mtime
+
+
+def _written(listed: Mapping[str, Any]) -> float | None:
+    """Return when an object was written, which each of fsspec's file systems calls by a name of its own."""
+    at = next((listed[name] for name in ("LastModified", "last_modified", "updated") if listed.get(name)), None)
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return at.timestamp() if isinstance(at, datetime) else None

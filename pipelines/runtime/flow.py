@@ -40,12 +40,13 @@ class Need(Protocol):
 
 @dataclass(frozen=True)
 class Done:
-    """A finished piece of work. `value` is its result, or `Failed` where its worker was lost for good."""
+    """A finished piece of work. `value` is its result, or `Failed` where its worker was lost for good: `is_lost`."""
 
     stage: str
     context: Any
     value: Any
     extra: Any = None  # ObjectRef of a second return value, which stays where it was made
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class Flow:
             self._queues[task.stage].extendleft(reversed(alone))
             return []
         failed = Failed(task.stage, f"the worker was lost ({type(error).__name__})", str(error)[-2000:])
-        return [Done(task.stage, task.work[0].context, failed)]
+        return [Done(task.stage, task.work[0].context, failed, is_lost=True)]
 
     def _count(self, task: _Task, found: Metered) -> None:
         if pace := self._paces.get(task.stage):

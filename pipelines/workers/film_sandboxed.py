@@ -25,6 +25,7 @@ from reelwright.curation.scan_parts import (
     split_to_json,
 )
 from reelwright.curation.shots import ShotConfig
+from reelwright.curation.signed import with_link
 
 Blobs = Sequence[bytes | bytearray]
 Call = Callable[..., tuple[dict[str, Any], Blobs]]
@@ -36,6 +37,8 @@ def _or_unfit(call: Call) -> Call:
         inputs = kwargs.pop("inputs", None)
         use_cache(InputCache(**inputs) if inputs else None)
         kept.forget()
+        if link := kwargs.pop("link", None):
+            kwargs["uri"] = with_link(kwargs["uri"], link)
         if inputs and "://" in kwargs.get("uri", ""):
             fetch_copy(kwargs["uri"])
         try:

@@ -22,29 +22,40 @@ from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.results import Failed
 from reelwright.curation.scan import ScanLimits, scan, scan_to_json
 from reelwright.curation.shots import ShotConfig
+from reelwright.curation.signed import with_link
 from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 
-def hash_source(uri: str, inputs: dict | None = None) -> dict[str, Any]:
-    """`md5` and `bytes` of a file. inputs: fields of the `InputCache` that keeps a copy; so in the next functions."""
+def hash_source(uri: str, inputs: dict | None = None, link: str | None = None) -> dict[str, Any]:
+    """`md5` and `bytes` of a file.
+
+    In this function and the next, inputs: fields of the `InputCache` that keeps a copy; link: of a signed address.
+    """
     _prepare(inputs)
-    return md5_of(uri)
+    return md5_of(with_link(uri, link))
 
 
-def probe_source(uri: str, images: bool = False, inputs: dict | None = None) -> dict[str, Any]:
+def probe_source(uri: str, images: bool = False, inputs: dict | None = None, link: str | None = None) -> dict[str, Any]:
     """`VideoInfo` of a file. images: whether still images are taken."""
     _prepare(inputs)
-    return probe(uri, images=images)
+    return probe(with_link(uri, link), images=images)
 
 
 def scan_source(
-    uri: str, shots: dict, borders: dict, max_frames: int, inputs: dict | None = None, keep_bytes: int = 0
+    uri: str,
+    shots: dict,
+    borders: dict,
+    max_frames: int,
+    inputs: dict | None = None,
+    keep_bytes: int = 0,
+    link: str | None = None,
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Scan a source; return a `Scan` as `scan_to_json` writes it.
 
     keep_bytes: of decoded frames that may wait for `cut_source` of the same source, the next call.
     """
     _prepare(inputs)
+    uri = with_link(uri, link)
     if inputs:
         fetch_copy(uri)
     frames = KeptFrames(uri, keep_bytes)
@@ -54,7 +65,13 @@ def scan_source(
 
 
 def cut_source(
-    uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list, inputs: dict | None = None
+    uri: str,
+    specs: list[dict],
+    rate: str | None,
+    encode: dict,
+    annotators: list,
+    inputs: dict | None = None,
+    link: str | None = None,
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Cut and annotate clips of one source: for each spec {"encoded", "annotated"} or {"failed"}, and a blob.
 
@@ -64,7 +81,7 @@ def cut_source(
     _prepare(inputs)
     results, blobs = [], []
     loaded = _loaded(annotators)
-    with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode), frames) as cutter:
+    with Cutter(with_link(uri, link), Fraction(rate) if rate else None, EncodeConfig(**encode), frames) as cutter:
         for spec in specs:
             try:
                 encoded = cutter.cut(_spec(spec))

@@ -18,6 +18,7 @@ from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.sandbox import Reply, Sandbox
 from reelwright.curation.results import Failed, Probed, Status
 from reelwright.curation.scan import Scan, scan_from_json
+from reelwright.curation.signed import is_signed, link_of
 from reelwright.curation.store import Store, StoreError
 from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaWritten
 from reelwright.pipelines.workers.settings import Settings
@@ -271,8 +272,9 @@ def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
 
 
 def _copies(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a sandboxed function that name the cache of a remote input's copies."""
-    return {"inputs": limits["inputs"]} if "://" in uri and limits.get("inputs") else {}
+    """Arguments of a sandboxed function about a remote input: the cache of its copies, and its link if it is signed."""
+    link = {"link": link_of(uri)} if is_signed(uri) else {}
+    return link | ({"inputs": limits["inputs"]} if "://" in uri and limits.get("inputs") else {})
 
 
 def clear_inputs(inputs: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ class ScanJob:
         left: Clips that the store has of it from a run that was killed or had other settings: id -> fingerprint.
         part_s: Seconds of the parts that it is scanned in; 0: it is not long.
         decoded_bytes: Of all its frames, by its headers; 0: they do not say.
+        apart: Its clips are cut by tasks of their own, however few.
     """
 
     uri: str
@@ -45,6 +46,7 @@ class ScanJob:
     left: Mapping[str, str] | None = None
     part_s: float = 0.0
     decoded_bytes: int = 0
+    apart: bool = False
 
 
 def probe_sources(uris: Sequence[str], limits: Mapping[str, Any], images: bool) -> list[Probed]:
@@ -69,7 +71,7 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
     for job in jobs:
         one = _scan(job, known)
         usage.lap("scan")
-        room = known.cut_at_once and sum(map(len, mp4s)) < HELD_BYTES
+        room = known.cut_at_once and not job.apart and sum(map(len, mp4s)) < HELD_BYTES
         if isinstance(one, Scanned) and room and len(one.batches) == 1:
             work = tasks.CutJob(job.uri, job.md5, one.batches[0], one.rate, job.was)
             cut, blobs = tasks.cut(work, settings)
@@ -106,7 +108,7 @@ def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
 
 def _keeps_frames(job: ScanJob, known: Settings) -> bool:
     """Return whether decoded frames wait for the cut: all of them fit. A decoder gives back no memory that it took."""
-    return known.cut_at_once and 0 < job.decoded_bytes < tasks.room_for_frames(known.limits)
+    return known.cut_at_once and not job.apart and 0 < job.decoded_bytes < tasks.room_for_frames(known.limits)
 
 
 def _missing(planned: Sequence[PlannedClip], job: ScanJob, known: Settings) -> Iterator[PlannedClip]:

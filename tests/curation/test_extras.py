@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from reelwright.curation.extras import ELSEWHERE, OF_PROTOCOL, install_command, install_for_protocol
+from reelwright.curation.extras import OF_PROTOCOL, install_command, install_for_protocol
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -19,7 +19,7 @@ SOURCES = [p for name in ("curation", "annotate", "model", "kernels", "training"
 def test_every_extra_that_is_asked_for_is_there():
     text = "\n".join(path.read_text() for path in SOURCES)
     asked = {*re.findall(r"install_command\(['\"](\w+)['\"]\)", text), *OF_PROTOCOL.values()}
-    assert {"models", "s3", "gcs", "wandb"} <= asked <= set(PROJECT["optional-dependencies"])
+    assert {"models", "s3", "gcs", "azure", "wandb"} <= asked <= set(PROJECT["optional-dependencies"])
 
 
 @pytest.mark.parametrize("path", [*SOURCES, ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda p: p.name)
@@ -39,5 +39,5 @@ def test_the_command_is_one_that_pip_takes(tmp_path):
 
 def test_each_protocol_names_its_package():
     assert install_for_protocol("gs") == install_command("gcs")
-    assert install_for_protocol("abfs") == f"pip install {ELSEWHERE['abfs']}"
+    assert install_for_protocol("abfs") == install_command("azure")
     assert "hdfs://" in install_for_protocol("hdfs")

@@ -96,7 +96,7 @@ class Proxy:
         try:
             return await self._read_and_answer(request, line, rule)
         except ConnectionError:  # the client is gone
-            return _broken(request)
+            return broken(request)
 
     async def _read_and_answer(self, request: web.Request, line: Line, rule: Rule | None) -> web.StreamResponse:
         body = await request.read()
@@ -109,25 +109,28 @@ class Proxy:
         kind, target = line.fault, line.target
         line.sent = len(body)
         if kind in ("refuse", "lost_upload"):
-            return _error(line, *((503, "SlowDown") if kind == "refuse" else (404, "NoSuchUpload")))
+            return error(line, *((503, "SlowDown") if kind == "refuse" else (404, "NoSuchUpload")))
         if kind == "reset":
-            return _broken(request)
+            return broken(request)
         if kind == "stale" and (old := self.frozen.get(target, self.listings.get(target))) is not None:
             return web.Response(body=old, content_type="application/xml")
         return await self._handed_on(request, body, line, rule)
 
     async def _handed_on(self, request: web.Request, body: bytes, line: Line, rule: Rule | None) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
-        if encoding := request.headers.get("Content-Encoding"):
-            headers["Content-Encoding"] = encoding
+        headers = asked_with(request)
         async with self.session.request(
-            request.method, self.upstream + line.target, data=body, headers=headers, allow_redirects=False
+            request.method,
+            self.upstream + line.target,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            skip_auto_headers=("Content-Type", "User-Agent", "Accept-Encoding"),  # a signature may cover what is sent
         ) as got:
             line.status = got.status
             if line.fault == "unsure":
-                return _error(line, 503, "SlowDown")
+                return error(line, 503, "SlowDown")
             if line.fault == "unheard":
-                return _broken(request)
+                return broken(request)
             answer = web.StreamResponse(status=got.status, headers=_passed_on(got.headers))
             length = got.headers.get("Content-Length")
             if length is not None:
@@ -138,7 +141,7 @@ class Proxy:
             async for block in got.content.iter_chunked(BLOCK_BYTES):
                 if line.fault == "cut" and line.received + len(block) >= int(length or 0) // 2:
                     await answer.write(block[: len(block) // 2])
-                    return _broken(request)
+                    return broken(request)
                 if line.fault == "slow":
                     await asyncio.sleep(len(block) / rule.bytes_s if rule else 0)
                 await answer.write(block)
@@ -164,23 +167,31 @@ class Proxy:
         return web.json_response({})
 
 
+def asked_with(request: web.Request) -> dict[str, str]:
+    """Headers of a request that are handed on."""
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+    if encoding := request.headers.get("Content-Encoding"):
+        headers["Content-Encoding"] = encoding
+    return headers
+
+
 def _passed_on(headers: Any) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP - {"content-encoding"}}
 
 
-def _error(line: Line, status: int, code: str) -> web.Response:
+def error(line: Line, status: int, code: str) -> web.Response:
     line.status = status
     text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}, said the proxy</Message></Error>"
     return web.Response(status=status, text=text, content_type="application/xml")
 
 
-def _broken(request: web.Request) -> web.Response:
+def broken(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     for _ in itertools.count():
         time.sleep(1)
         if os.getppid() != parent:
@@ -201,5 +212,5 @@ async def serve(port: int, host: str = "127.0.0.1") -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))

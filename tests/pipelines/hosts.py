@@ -1,12 +1,15 @@
 """Hosts of a test: network namespaces with an address and a folder of their own, which share no path but the code."""
 
+import contextlib
+import importlib.util
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -16,6 +19,7 @@ PREFIX = "10.231.77."
 BRIDGE = "reel-test"
 ROUTER = f"{PREFIX}1"
 STARTED = "Ray runtime started."
+STOPPED_S, GOING_S = 0.6, 0.2  # of a slow host, in turn
 
 
 class NoNamespacesError(Exception):
@@ -65,6 +69,7 @@ class Host:
     def __init__(self, number: int, folder: Path) -> None:
         self.name, self.address, self.folder = f"{BRIDGE}{number}", f"{PREFIX}{number}", folder
         self.link = f"{BRIDGE}-{number}"
+        self.clock: dict[str, str] = {}
         folder.mkdir()
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -78,7 +83,7 @@ class Host:
         inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c",
                   'mount --bind "$0" /tmp && cd /tmp && exec "$@"', str(self.folder), *map(str, command)]  # fmt: skip
         out = (self.folder / log).open("a")
-        return subprocess.Popen(inside, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(inside, env=environment | self.clock, stdout=out, stderr=subprocess.STDOUT, text=True)
 
     def said(self, log: str) -> str:
         path = self.folder / log
@@ -91,14 +96,59 @@ class Host:
     def join_again(self) -> None:
         run("ip", "link", "set", self.link, "up")
 
+    def put_clock(self, seconds: int) -> None:
+        """Have processes started from now on see a clock that is ahead by so much; what counts seconds stays right."""
+        self.clock = shifted_clock(seconds)
+
+    @contextlib.contextmanager
+    def slowed(self) -> Iterator[None]:
+        """Stop all of its processes most of the time, as on a machine that has too much to do."""
+        ended = threading.Event()
+
+        def stop_and_go() -> None:
+            while not ended.is_set():
+                self._send(signal.SIGSTOP)
+                ended.wait(STOPPED_S)
+                self._send(signal.SIGCONT)
+                ended.wait(GOING_S)
+
+        thread = threading.Thread(target=stop_and_go, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._send(signal.SIGCONT)
+
     def kill(self) -> None:
         """End all of its processes at once, as a power cut does."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
         found = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split()
         for pid in found:
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), number)
+
+
+class NoClockError(Exception):
+    """Nothing here shifts the clock of a process."""
+
+
+def shifted_clock(seconds: int) -> dict[str, str]:
+    """Environment of a process whose clock is ahead by so many seconds.
+
+    By libfaketime as its Python package has it. With Debian's (0.9.10) Python cannot sleep while its monotonic clock is
+    left alone. REEL_FAKETIME names another; hosts see no library below /tmp.
+    """
+    package, named = importlib.util.find_spec("libfaketime"), os.environ.get("REEL_FAKETIME")
+    places = [Path(named)] if named else []
+    if package is not None and package.origin is not None:
+        places += Path(package.origin).parent.rglob("libfaketime.so.1")
+    if not places:
+        raise NoClockError("no clock can be shifted: pip install libfaketime")
+    return {"LD_PRELOAD": str(places[0]), "FAKETIME": f"{seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 class Cluster:

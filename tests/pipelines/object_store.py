@@ -31,6 +31,8 @@ def environment() -> dict[str, str]:
 class ObjectStore:
     """Holds buckets in memory while it is open. host: an address of this machine."""
 
+    protocol = "s3"
+
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.host = host
 
@@ -57,12 +59,12 @@ class ObjectStore:
         return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
     def bucket(self, name: str, *films: Path) -> str:
-        """`s3://name` of a new bucket with these files in its folder `in`."""
+        """The address of a new bucket with these files in its folder `in`."""
         files = self.files
         files.mkdir(name)
         for film in films:
             files.put_file(str(film), f"{name}/in/{film.name}")
-        return f"s3://{name}"
+        return f"{self.protocol}://{name}"
 
     @contextmanager
     def faults(self, *rules: dict[str, Any]) -> Iterator[None]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +48,22 @@ def words_of(store: Store) -> dict[str, str]:
 
 def bytes_of(store: Store, table: str) -> int:
     return sum(p.stat().st_size for p in Path(store.table_uri(table)).rglob("*") if p.is_file())
+
+
+def test_the_result_that_was_noted_last_counts_whatever_the_clock_of_an_earlier_host_said(store, monkeypatch):
+    class AnHourAhead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=1)
+
+    (clip,) = add_source(store, "aa", 1)
+    journal = Journal(store)
+    with monkeypatch.context() as there:
+        there.setattr(journal_module, "datetime", AnHourAhead)
+        journal.add("words", results({clip: "earlier"}))
+    journal.add("words", results({clip: "later"}))
+    journal.merge()
+    assert words_of(store) == {clip: "later"}
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.02, 0.04])

@@ -1,6 +1,7 @@
 """What a run tells of itself, and the time that is left of it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -132,12 +133,17 @@ def test_a_killed_run_says_how_far_it_came_until_its_command_runs_again(tmp_path
     assert status.under_way(store.uri) == []
 
 
-def test_another_machine_s_run_is_lost_once_it_is_silent_for_long(tmp_path):
+@pytest.mark.parametrize("ahead_s", [0, 3600, -3600])
+def test_another_machine_s_run_is_lost_once_it_is_silent_for_long(tmp_path, ahead_s):
+    """Whatever the clock of that machine says."""
     (tmp_path / status.FOLDER).mkdir()
     for name, silent_s in (("there", 100), ("gone", 2 * status.LOST_S)):
-        told = {"command": name, "state": "running", "began": 1, "told": time.time() - silent_s,
+        then = time.time() - silent_s
+        told = {"command": name, "state": "running", "began": 1, "told": then + ahead_s,
                 "owner": {"host": "elsewhere", "pid": 1}}  # fmt: skip
-        (tmp_path / status.FOLDER / f"{name}.json").write_text(json.dumps(told))
+        path = tmp_path / status.FOLDER / f"{name}.json"
+        path.write_text(json.dumps(told))
+        os.utime(path, (then, then))
     found = {one["command"]: one for one in status.read(str(tmp_path))}
     assert {name: one["state"] for name, one in found.items()} == {"there": status.RUNNING, "gone": status.LOST}
     assert "silent for 100 s" in next(lines(found["there"]))
@@ -151,6 +157,10 @@ def test_a_run_of_a_store_on_s3_is_seen_too(object_store):
     assert (one["done"], one["state"]) == (1, status.RUNNING)
     told.end("finished")
     assert [one["state"] for one in status.read(f"{bucket}/store")] == ["finished"]
+    late = {"command": "there", "state": "running", "began": 1, "told": time.time() - 3600, "owner": {"host": "there"}}
+    object_store.files.pipe_file(f"{bucket}/store/{status.FOLDER}/there.json", json.dumps(late).encode())
+    (there,) = status.under_way(f"{bucket}/store")
+    assert (there["state"], there["silent_s"] < 600) == (status.RUNNING, True), "its clock was believed"
 
 
 def test_files_that_no_run_wrote_are_left_out(tmp_path):
