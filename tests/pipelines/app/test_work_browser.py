@@ -87,7 +87,7 @@ def test_a_generation_stands_beside_its_nearest_clips(page):
 
 def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
     go(page, "Rate")
-    page.click("a.button:text-is('Rate')")
+    page.click("section:has-text('Scores of first') a.button:text-is('Rate')")
     page.click("button:has-text('ben')")
     page.wait_for_selector("video")
     assert "tuned" not in page.content()
