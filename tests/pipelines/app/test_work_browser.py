@@ -158,7 +158,8 @@ def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser
             "/runs": "[data-stage=clips]", "/runs/run1": ".facts", model: ".chart",
             "/evaluations": "a:text-is('first')", "/evaluations/e1f0": "[data-generation]",
             "/generations/00aa": "[data-clip]", "/rate": ".raters",
-            f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/evaluations/e1f0#13aa": ".failed", "/commands": "form .command",
+            f"/rate/{made.study.study_id}/": "button:has-text('anna')",
+            "/evaluations/e1f0#13aa": ".failed", "/commands": "form .command",
             "/report": "#funnel", f"/rate/{made.study.study_id}/#task": "video",
             f"/rate/{made.pairs.study_id}/#task": ".two video >> nth=1",
         }  # fmt: skip
