@@ -272,7 +272,9 @@ async def _picture(request: Request) -> Response:
         return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     found = await answered(desk.drawing, make)
-    return refused("there is no picture of this clip", 404) if found.status_code == 400 else found
+    if found.status_code == 400:  # the card says why it is empty
+        found.status_code = 404
+    return found
 
 
 def _user() -> str:

@@ -121,9 +121,7 @@ def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> No
     from reelwright.pipelines.serving.guard import LOOPBACK
     from reelwright.pipelines.serving.run import for_anybody, serve
 
-    key = os.environ.get(key_env, "") if key_env else ""
-    if key_env and not key:
-        raise UserError(f"--key-env names {key_env!r}, which holds no secret; export it")
+    key = secret_of(key_env)
     if not key and host not in LOOPBACK:
         key = token_hex(16)
     desk = RatingDesk(store, study, lambda line: say(printable(line)))
@@ -137,6 +135,18 @@ def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> No
         checks = f", attention checks passed: {done.passed:,} of {done.checks:,}" if done.checks else ""
         say(f"{printable(rater)}: {done.answered:,} of {done.tasks:,}{checks}")
     store.merge_small_files(table_of("ratings").lock)
+
+
+def secret_of(key_env: str) -> str:
+    """Return the secret that an environment variable holds; empty where none is named.
+
+    Raises:
+        UserError: it holds nothing.
+    """
+    key = os.environ.get(key_env, "") if key_env else ""
+    if key_env and not key:
+        raise UserError(f"--key-env names {key_env!r}, which holds no secret; export it")
+    return key
 
 
 def _take_in(store: Store, path: Path) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,6 +28,7 @@ READ_AWAY = 64 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,200}")
 READS = ("GET", "HEAD")
+OUTSIDE = "this link opens its own page and nothing else of this server; open the link again as it was sent"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "media-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -69,6 +71,23 @@ def refusal(method: str, headers: Mapping[str, str], hosts: frozenset[str] | Non
     return ""
 
 
+@dataclass(frozen=True)
+class Guest:
+    """Who holds a link that opens one part of a server.
+
+    Attributes:
+        holder: whose link it is.
+        under: the beginning of the addresses that it opens, with "/" at the end.
+    """
+
+    holder: str
+    under: str
+
+
+Guests = Callable[[str], Guest | None]
+"""Tells whose link carries a token; None: nobody's."""
+
+
 class Guard:
     """ASGI middleware that lets through only requests of this server's own pages that hold a token.
 
@@ -79,11 +98,15 @@ class Guard:
         holders: token, which an address carries -> whose it is; empty: anybody's who has the address.
         port: of the server; cookies do not tell ports apart, so the cookie's name does.
         hosts: names of this server; None where any may lead here, as behind a proxy.
+        guests: tells of links that open a part of the server; None: there are none.
     """
 
-    def __init__(self, app: ASGIApp, *, holders: Mapping[str, str], port: int, hosts: frozenset[str] | None) -> None:
-        self.app, self.holders, self.hosts = app, dict(holders), hosts
-        self.cookie = f"reel_{port}"
+    def __init__(
+        self, app: ASGIApp, *, holders: Mapping[str, str], port: int, hosts: frozenset[str] | None,
+        guests: Guests | None = None,
+    ) -> None:  # fmt: skip
+        self.app, self.holders, self.hosts, self.guests = app, dict(holders), hosts, guests
+        self.cookie, self.guest_cookie = f"reel_{port}", f"reel_{port}_guest"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -94,12 +117,14 @@ class Guard:
         headers = Headers(scope=scope)
         why = refusal(scope["method"], headers, self.hosts)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        holder = self._holder(cookie_parser(headers.get("cookie", "")).get(self.cookie, ""))
+        holder, is_outside = self._who(scope["path"], cookie_parser(headers.get("cookie", "")))
         answer: ASGIApp = self.app
         if why:
             answer = _error(403, why)
         elif TOKEN in query and scope["method"] in READS:
             answer = self._enter(scope["path"], query)
+        elif is_outside:
+            answer = _error(403, OUTSIDE)
         elif holder is None:
             answer = _error(401, "open the address that the server printed when it began: it carries the token")
         elif not _is_short(headers):
@@ -111,11 +136,31 @@ class Guard:
     def _enter(self, path: str, query: dict[str, str]) -> Response:
         """Keep the token in a cookie, and show the page without it in the address."""
         token = query.pop(TOKEN)
-        if self._holder(token) is None:
+        guest = self._guest(token)
+        if guest is not None and not path.startswith(guest.under):
+            return _error(403, OUTSIDE)
+        if guest is None and self._holder(token) is None:
             return _error(401, "that is not the token of this server; open the address that it printed")
         response = RedirectResponse("/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else ""), status_code=303)
-        response.set_cookie(self.cookie, token, httponly=True, samesite="lax", path="/")
+        name, under = (self.guest_cookie, guest.under) if guest else (self.cookie, "/")
+        response.set_cookie(name, token, httponly=True, samesite="lax", path=under)
         return response
+
+    def _who(self, path: str, cookies: Mapping[str, str]) -> tuple[str | None, bool]:
+        """Return who asks, None: nobody known; and whether it is a guest outside of what the link opens.
+
+        Whoever has a guest's link and the server's own address is the guest where the link leads.
+        """
+        tokens = cookies.get(self.guest_cookie, ""), cookies.get(self.cookie, "")
+        guests = [guest for guest in map(self._guest, tokens) if guest is not None]
+        for guest in guests:
+            if path.startswith(guest.under):
+                return guest.holder, False
+        holder = self._holder(tokens[1])
+        return holder, holder is None and bool(guests)
+
+    def _guest(self, token: str) -> Guest | None:
+        return self.guests(token) if self.guests and token else None
 
     def _holder(self, token: str) -> str | None:
         """Return whose a token is; None: nobody's. All are compared, in a time that says nothing of them."""

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from reelwright.errors import UserError
-from reelwright.pipelines.serving.guard import LOOPBACK, OPEN_TOKEN, TOKEN, Guard, new_token
+from reelwright.pipelines.serving.guard import LOOPBACK, OPEN_TOKEN, TOKEN, Guard, Guests, new_token
 
 QUIT_S = 3
 
@@ -22,20 +22,23 @@ class PageServer:
         host: address to listen at; any but loopback lets other machines ask.
         port: 0 takes a free one.
         holders: token -> whose it is; an empty name: anybody's who has the address.
+        guests: tells of links that open a part of the pages; None: there are none.
 
     Raises:
         UserError: the address cannot be taken.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, holders: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, host: str, port: int, holders: Mapping[str, str], guests: Guests | None = None
+    ) -> None:
         self.host, self.holders, self.is_open = host, dict(holders), host not in LOOPBACK
         self._listening = _listen(host, port)
         self.port: int = self._listening.getsockname()[1]
         is_proxied = self.is_open or any(holders.values())  # holders' links may lead here through a proxy's name
         hosts = None if is_proxied else frozenset(LOOPBACK)
         config = uvicorn.Config(
-            Guard(app, holders=holders, port=self.port, hosts=hosts), log_level="warning", access_log=False,
-            server_header=False, timeout_graceful_shutdown=QUIT_S, lifespan="on",
+            Guard(app, holders=holders, port=self.port, hosts=hosts, guests=guests), log_level="warning",
+            access_log=False, server_header=False, timeout_graceful_shutdown=QUIT_S, lifespan="on",
         )  # fmt: skip
         self._server = uvicorn.Server(config)
 
@@ -54,7 +57,10 @@ class PageServer:
         self._server.should_exit = True
 
 
-def serve(app: ASGIApp, *, host: str, port: int, holders: Mapping[str, str], say: Callable[[str], None]) -> None:
+def serve(
+    app: ASGIApp, *, host: str, port: int, holders: Mapping[str, str], say: Callable[[str], None],
+    guests: Guests | None = None,
+) -> None:  # fmt: skip
     """Serve pages until the process is interrupted; say first where they are.
 
     Args:
@@ -63,11 +69,12 @@ def serve(app: ASGIApp, *, host: str, port: int, holders: Mapping[str, str], say
         port: 0 takes a free one.
         holders: token -> whose it is; an empty name: anybody's who has the address.
         say: prints a line.
+        guests: as of `PageServer`.
 
     Raises:
         UserError: as `PageServer` does.
     """
-    server = PageServer(app, host=host, port=port, holders=holders)
+    server = PageServer(app, host=host, port=port, holders=holders, guests=guests)
     if server.is_open:
         say(
             f"other machines can reach this ({host}), without encryption: whoever has an address may use it; put a "

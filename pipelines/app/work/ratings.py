@@ -11,10 +11,13 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.errors import ReelError, UserError, first_line
 from reelwright.evaluation.rating.answers import progress
 from reelwright.pipelines.app.about import shown
+from reelwright.pipelines.app.work.rater_links import RaterLinks
 from reelwright.pipelines.evaluate.rating.desk import RatingDesk
 from reelwright.pipelines.evaluate.rating.studies import STUDY_ID, find_study
 
 MOST_STUDIES, MOST_OPEN = 50, 20
+UNREADABLE = "this study cannot be shown at the moment; tell whoever sent you the link"
+"""What a rater is told, who is to learn nothing of the store."""
 
 
 class Ratings:
@@ -22,10 +25,11 @@ class Ratings:
 
     Args:
         store: with studies, videos and ratings.
+        links: make the raters' links.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, links: RaterLinks) -> None:
+        self._store, self._links = store, links
         self._lock = threading.Lock()
         self._desks: dict[str, RatingDesk] = {}
 
@@ -37,7 +41,8 @@ class Ratings:
         try:
             return self._desk(name)
         except StoreError as error:
-            raise UserError(first_line(error)) from None
+            why = UNREADABLE if getattr(request.state, "holder", "") else first_line(error)
+            raise UserError(why) from None
 
     def all(self) -> dict[str, Any]:
         """Return the studies, the newest first, with how far each rater is."""
@@ -57,7 +62,10 @@ class Ratings:
         except ReelError as error:
             return found | {"problem": first_line(error)}
         done = progress(desk.study, desk.answers.all())
-        raters = [{"name": name, "answered": one.answered, "tasks": one.tasks} for name, one in done.items()]
+        raters = [
+            {"name": name, "answered": one.answered, "tasks": one.tasks,
+             "link": self._links.address(row["study_id"], name)} for name, one in done.items()
+        ]  # fmt: skip
         return found | {"raters": raters, "dimensions": list(desk.study.settings.dimensions)}
 
     def _desk(self, name: str) -> RatingDesk:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ from reelwright.pipelines.app.work.generations import (
     evaluations,
 )
 from reelwright.pipelines.app.work.processes import Processes
+from reelwright.pipelines.app.work.rater_links import RaterLinks
 from reelwright.pipelines.app.work.ratings import Ratings
 from reelwright.pipelines.app.work.reported import Reported
 from reelwright.pipelines.app.work.trainings import Trainings
@@ -54,12 +55,14 @@ class Options:
         allow_commands: whether a page may start commands.
         work: folder in which commands run, and their paths lie.
         job_server: address of a Ray cluster's job server; empty: none.
+        links: make the links of raters.
     """
 
     runs: Sequence[Path] = ()
     allow_commands: bool = False
     work: Path = Path()
     job_server: str = ""
+    links: RaterLinks = field(default_factory=RaterLinks)
 
 
 class OneRun(Strict):
@@ -97,7 +100,7 @@ class Work:
         where = Where(store.uri, options.work.absolute())
         self.processes = Processes(where, is_allowed=options.allow_commands, server=options.job_server)
         self.reported = Reported(store)
-        self.ratings = Ratings(store)
+        self.ratings = Ratings(store, options.links)
         self.pictures = Pictures(store, _whole_video(store))
         self.pool = ThreadPoolExecutor(3, "reel-app-work")
         self.slow = ThreadPoolExecutor(1, "reel-app-trace")

@@ -28,7 +28,8 @@ MAX_INSIDE = 256 << 20
 
 def served_page(study: Study, rater: str | None) -> str:
     """Return the page of the server. rater: whose link it is; None: they choose their name."""
-    return _page(_about(study) | {"mode": "server", "rater": rater})
+    names = {"raters": [rater]} if rater else {}  # whoever has a link of their own learns of no other rater
+    return _page(_about(study) | names | {"mode": "server", "rater": rater})
 
 
 def task_facts(study: Study, task: Task, url: Callable[[str, str], str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,8 @@ from reelwright.pipelines.evaluate.rating.pages import policy, served_page
 from reelwright.pipelines.serving.ranges import ranged
 from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
 
+LATER = "the server cannot do that at the moment; wait a little and try again"
+log = logging.getLogger("reelwright.pages")
 FRAMES = "frame-ancestors 'none'"
 Find = Callable[[Request], RatingDesk]
 """Returns the study that a request is about. Raises UserError where there is none."""
@@ -65,10 +68,12 @@ def rating_routes(find: Find, pool: ThreadPoolExecutor) -> list[Route]:
 
 def links(key: str, study: Study) -> dict[str, str]:
     """Return each rater by the token of their link, which a secret decides."""
-    return {
-        hmac.new(key.encode(), f"{study.study_id}\x1f{rater}".encode(), hashlib.sha256).hexdigest()[:40]: rater
-        for rater in study.settings.raters
-    }
+    return {link_token(key, study.study_id, rater): rater for rater in study.settings.raters}
+
+
+def link_token(key: str, study_id: str, rater: str) -> str:
+    """Return the token of a rater's link to a study, which nobody makes without the secret."""
+    return hmac.new(key.encode(), f"{study_id}\x1f{rater}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
 class _RefusedError(Exception):
@@ -89,14 +94,14 @@ class _Served:
             headers = {"content-security-policy": f"{policy()}; {FRAMES}"}
             return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
-        return await self._answered(make)
+        return await self._answered(make, request)
 
     async def tasks(self, request: Request) -> Response:
         def make() -> Response:
             desk = self._find(request)
             return JSONResponse(desk.tasks(_rater(request, desk.study, request.query_params.get("rater"))))
 
-        return await self._answered(make)
+        return await self._answered(make, request)
 
     async def answer(self, request: Request) -> Response:
         try:
@@ -109,7 +114,7 @@ class _Served:
             desk.save(_rater(request, desk.study, sent.get("rater")), sent.get("answer"))
             return JSONResponse({"saved": True})
 
-        return await self._answered(make)
+        return await self._answered(make, request)
 
     async def video(self, request: Request) -> Response:
         name, asked = request.path_params["name"], request.headers.get("range")
@@ -121,7 +126,7 @@ class _Served:
                 raise _RefusedError(404, str(error)) from None
             return ranged(video, asked, media_type="video/mp4", etag=name, is_head=request.method == "HEAD")
 
-        return await self._answered(make)
+        return await self._answered(make, request)
 
     async def picture(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,15 +138,18 @@ class _Served:
                 raise _RefusedError(404, str(error)) from None
             return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
-        return await self._answered(make)
+        return await self._answered(make, request)
 
-    async def _answered(self, make: Callable[[], Response]) -> Response:
+    async def _answered(self, make: Callable[[], Response], request: Request) -> Response:
         def work() -> Response:
             try:
                 return make()
             except _RefusedError as error:
                 return refused(str(error), error.status)
             except StoreError as error:
+                if _holder(request):  # a rater is told nothing of the store, not even its name
+                    log.warning("%s", first_line(error))
+                    return refused(LATER, 503)
                 return refused(f"the store refuses: {first_line(error)}", 503)
 
         return await answered(self._pool, work)

@@ -53,7 +53,7 @@ def make_store(path: Path, *, clips: int = CLIPS) -> Store:
     mp4s = [write(path.parent / f"{seed}.mp4", frames(24, seed=seed)).read_bytes() for seed in (1, 2)]
     ids = [clip_id(i) for i in range(clips)]
     store.commit_media([store.write_media(ids, [mp4s[i % 2] for i in range(clips)])])
-    store.append("clips", [_clip(i) for i in range(clips)])
+    store.append("clips", [clip_row(i) for i in range(clips)])
     store.append("sources", [
         {"uri": f"/footage/{HOSTILE if i == 0 else i}.mp4", "source_id": str(i), "md5": f"source{i}", "state": "ok",
          "duration_s": 20.0} for i in range(4)
@@ -63,7 +63,7 @@ def make_store(path: Path, *, clips: int = CLIPS) -> Store:
     return store
 
 
-def _clip(i: int) -> dict[str, Any]:
+def clip_row(i: int) -> dict[str, Any]:
     return {
         "clip_id": clip_id(i), "source_md5": f"source{i // 10}", "shot_index": i % 10, "start_s": (i % 10) * 2.0,
         "end_s": (i % 10) * 2.0 + 1, "width": 160 + 16 * (i % 3), "height": 96, "fps": 25.0, "num_frames": 24,

@@ -15,7 +15,7 @@ from reelwright.pipelines.browse.trace.find import trace
 from reelwright.pipelines.browse.trace.page import write_page as write_trace
 from reelwright.pipelines.evaluate.report.page import write_page
 from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, soon, until
-from tests.pipelines.app.made import Served, served
+from tests.pipelines.app.made import Served, clip_id, clip_row, served
 from tests.pipelines.app.test_browser_access import GRAVE, axe, reach_all
 from tests.pipelines.app.work_made import Made, make_worked
 
@@ -88,7 +88,7 @@ def test_a_generation_stands_beside_its_nearest_clips(page):
 
 def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
     go(page, "Rate")
-    page.click("a.button:text-is('Rate')")
+    page.click("section:has-text('Scores of first') a.button:text-is('Rate')")
     page.click("button:has-text('ben')")
     page.wait_for_selector("video")
     assert "tuned" not in page.content()
@@ -162,8 +162,10 @@ def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser
             "/runs": "[data-stage=clips]", "/runs/run1": ".facts", model: ".chart",
             "/evaluations": "a:text-is('first')", "/evaluations/e1f0": "[data-generation]",
             "/generations/00aa": "[data-clip]", "/rate": ".raters",
-            f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/commands": "form .command",
+            f"/rate/{made.study.study_id}/": "button:has-text('anna')",
+            "/evaluations/e1f0#13aa": ".failed", "/commands": "form .command",
             "/report": "#funnel", f"/rate/{made.study.study_id}/#task": "video",
+            f"/rate/{made.pairs.study_id}/#task": ".two video >> nth=1",
         }  # fmt: skip
         for path, shown in ready.items():
             page.goto(f"http://127.0.0.1:{app.port}{path}")
@@ -175,3 +177,42 @@ def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser
             found = [one for one in page.evaluate("axe.run()")["violations"] if one["impact"] in GRAVE]
             assert not found, (path, [(one["id"], one["nodes"][0]["html"][:300]) for one in found])
             reach_all(page)
+
+
+@pytest.mark.parametrize("path", ["/", "/runs"])
+def test_on_a_phone_every_link_at_the_top_is_seen_and_filters_open_below(browser, app, path):
+    with opened(browser, app.url, viewport={"width": 390, "height": 844}) as page:
+        page.goto(f"http://127.0.0.1:{app.port}{path}")
+        page.wait_for_selector(".places a:text-is('Report')")
+        links = page.locator(".places a")
+        assert links.count() == 7
+        for link in links.all():
+            box = link.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+            middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+            assert link.evaluate("(link, at) => document.elementFromPoint(...at) === link", middle), "nothing covers it"
+        if path == "/":
+            page.click("[aria-label=filters] >> nth=0")
+            filters, top = (page.locator(part).bounding_box() for part in (".filters", ".top"))
+            assert filters["y"] >= top["y"] + top["height"]
+            assert filters["y"] + filters["height"] <= 844
+
+
+def test_a_video_that_failed_says_why_in_little_room(page, app):
+    page.goto(f"http://127.0.0.1:{app.port}/evaluations/e1f0")
+    assert page.wait_for_selector("[data-generation='13aa'] .failed").inner_text() == "failed out of memory"
+    failed, made = (page.locator(f"[data-generation='{one}']").bounding_box() for one in ("13aa", "03aa"))
+    assert failed["height"] < made["height"] / 2
+
+
+def test_a_card_without_a_picture_says_why(page, app, made):
+    # the last test of the module: it adds clips
+    lost, broken = 60, 61
+    made.store.append("clips", [clip_row(lost), clip_row(broken)])
+    made.store.commit_media([made.store.write_media([clip_id(broken)], [b"this is no video" * 100])])
+    page.goto(f"http://127.0.0.1:{app.port}/")
+    page.wait_for_selector(f".card[data-clip='{clip_id(lost)}'] .broken:has-text('has no media')")
+    said = page.wait_for_selector(f".card[data-clip='{clip_id(broken)}'] .broken:has-text('no picture: ')").inner_text()
+    assert len(said) > len("no picture: ") + 10
+    assert "Traceback" not in said

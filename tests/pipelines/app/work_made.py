@@ -28,6 +28,7 @@ class Made:
     store: Store
     run: Path
     study: Study
+    pairs: Study
 
 
 def make_worked(folder: Path, *, clips: int = 12) -> Made:
@@ -49,7 +50,8 @@ def make_worked(folder: Path, *, clips: int = 12) -> Made:
     ])  # fmt: skip
     [evaluation] = store.read("evaluations").to_pylist()
     study = make_study(store, evaluation, Settings("mos", ("overall", "visual_quality"), RATERS, seed=3, repeats=0.0))
-    return Made(store, run, study)
+    pairs = make_study(store, evaluation, Settings("gsb", ("overall",), RATERS, seed=3, repeats=0.0))
+    return Made(store, run, study, pairs)
 
 
 def make_run(folder: Path, store: Store) -> Path:

@@ -1,7 +1,7 @@
 // Commands: a line to copy; where the server was begun with --allow-commands, a button that starts it, and what it prints.
 import { useEffect, useState } from "preact/hooks";
 import { call } from "./api";
-import { Section, span, State, Track, useAsked, Waiting } from "./parts";
+import { Copy, Section, span, State, Track, useAsked, Waiting } from "./parts";
 import { count } from "./view";
 import type { Commands, Form, Started } from "./work-api";
 
@@ -12,10 +12,7 @@ const about = () => (known ??= call<Commands>("commands"));
 
 /** A line to copy. */
 export function CommandText({ line, about: what }: { line: string; about?: string }) {
-  const [copied, setCopied] = useState(false);
-  return (
-    <p class="command"><code>{line}</code>{what && <span class="note">{what}</span>}<button onClick={() => void navigator.clipboard.writeText(line).then(() => setCopied(true), () => setCopied(false))} aria-label={`copy: ${line}`}>{copied ? "copied" : "copy"}</button></p>
-  );
+  return <p class="command"><code>{line}</code>{what && <span class="note">{what}</span>}<Copy text={line} label={`copy: ${line}`} /></p>;
 }
 
 /** A command of the server's list: its line as the server writes it, and a button that starts it where that is allowed. */

@@ -1,7 +1,7 @@
 // Evaluations: models side by side by prompt; a generation beside the training clips nearest to it.
 import { useState } from "preact/hooks";
 import { CommandLine, CommandText } from "./commands";
-import { ClipVideo, FactList, said, Section, State, useAsked, Video, Waiting, when } from "./parts";
+import { ClipVideo, FactList, Failed, said, Section, State, useAsked, Video, Waiting, when } from "./parts";
 import { count, short } from "./view";
 import { generated, ofSnapshot, still, type Evaluation, type EvaluationFacts, type Generation, type Made, type NearClip } from "./work-api";
 
@@ -80,7 +80,7 @@ function Shown({ made }: { made: Made }) {
   const title = `${made.model}${made.sample ? `, sample ${made.sample}` : ""}`;
   return (
     <figure data-generation={made.generation_id}>
-      {made.state === "ok" ? <Video src={generated(made.generation_id)} poster={still(made.generation_id)} label={`video of ${title}`} /> : <p class="failed">{made.error ?? "failed"}</p>}
+      {made.state === "ok" ? <Video src={generated(made.generation_id)} poster={still(made.generation_id)} label={`video of ${title}`} /> : <Failed why={made.error} />}
       <figcaption><b>{title}</b> <a href={`/generations/${encodeURIComponent(made.generation_id)}`}>nearest clips<span class="unseen"> of {title}</span></a>{Object.entries(made.measures).slice(0, 4).map(([name, value]) => <span key={name}>{name.replaceAll("_", " ")} {short(value)}</span>)}</figcaption>
     </figure>
   );
@@ -96,7 +96,7 @@ export function GenerationPage({ id }: { id: string }) {
       <h1 class="small"><q>{row.prompt || "(no prompt)"}</q></h1>
       <p class="lead">{row.model} <State state={row.state} /> <code>{row.generation_id}</code></p>
       <div class="beside">
-        <figure class="videos own">{row.state === "ok" ? <Video src={generated(row.generation_id)} poster={still(row.generation_id)} label={`the generation of ${row.model}`} /> : <p class="failed">{String(row["error"] ?? "failed")}</p>}<figcaption>the generation{found.others.length > 0 && <>; the same prompt and seed by {found.others.map((one, i) => <>{i > 0 && ", "}<a href={`/generations/${encodeURIComponent(one.generation_id)}`}>{one.model}</a></>)}</>}</figcaption></figure>
+        <figure class="videos own">{row.state === "ok" ? <Video src={generated(row.generation_id)} poster={still(row.generation_id)} label={`the generation of ${row.model}`} /> : <Failed why={row["error"]} />}<figcaption>the generation{found.others.length > 0 && <>; the same prompt and seed by {found.others.map((one, i) => <>{i > 0 && ", "}<a href={`/generations/${encodeURIComponent(one.generation_id)}`}>{one.model}</a></>)}</>}</figcaption></figure>
         <section class="card"><h3 class="plain">Measures and ratings</h3>
           {found.measures.length || found.ratings.length ? <dl class="facts">{found.measures.map((one) => [<dt key={one.name} title={one.meaning}>{one.name}</dt>, <dd key={`${one.name}=`}>{said(one.value)} <small>{one.unit}</small></dd>])}{found.ratings.map((one, i) => [<dt key={`r${i}`}>{one.dimension.replaceAll("_", " ")}, {one.rater}{one.is_human ? "" : " (judge)"}</dt>, <dd key={`r${i}=`}>{one.kind === "gsb" ? preferred(one, row.generation_id) : said(one.value)}</dd>])}</dl> : <p class="note">None yet.</p>}
           <h3 class="plain">Trained on</h3>

@@ -163,9 +163,13 @@ function Card({ index, row, folded, focused, chosen, columns, style, pick, tick 
 }
 
 export function Still({ id }: { id: string }) {
-  const [broken, setBroken] = useState(false);
-  if (broken) return <span class="broken">no picture</span>;
-  return <img src={thumb(id)} alt="" loading="lazy" decoding="async" draggable={false} onError={() => setBroken(true)} />;
+  const [broken, setBroken] = useState("");
+  const ask = () => { // an image tells no reason; the same address does
+    setBroken("no picture");
+    void fetch(thumb(id)).then(async (answer) => { if (!answer.ok) setBroken(`no picture: ${(await answer.json() as { error: string }).error}`); }).catch(() => undefined);
+  };
+  if (broken) return <span class="broken" title={broken}><span>{broken}</span></span>;
+  return <img src={thumb(id)} alt="" loading="lazy" decoding="async" draggable={false} onError={ask} />;
 }
 
 export function shown(value: unknown): string {

@@ -150,7 +150,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
             aria-label={`map of ${count(found?.clips ?? 0)} clips; arrows move it, + and − zoom, Enter filters to what is in sight; n and p go from clip to clip, Enter opens it`}
             onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => { setNear(""); setPicked(false); }}
             onWheel={(e) => { e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, place(e)); }} onKeyDown={keys} />
-          {hovered && <div class="peek" aria-hidden="true" style={{ left: `${Math.min(80, hovered.x * 100)}%`, top: `${hovered.y * 100}%`, transform: hovered.y > 0.6 ? "translate(12px, -104%)" : "translate(12px, 12px)" }}><Still key={hovered.id} id={hovered.id} /><video key={`v${hovered.id}`} src={media(hovered.id)} muted loop autoPlay playsInline tabIndex={-1} /></div>}
+          {hovered && <div class="peek" aria-hidden="true" style={{ left: `${hovered.x * 100}%`, top: `${hovered.y * 100}%`, transform: `translate(${hovered.x > 0.5 ? "calc(-100% - 12px)" : "12px"}, ${hovered.y > 0.6 ? "-104%" : "12px"})` }}><Still key={hovered.id} id={hovered.id} /><video key={`v${hovered.id}`} src={media(hovered.id)} muted loop autoPlay playsInline tabIndex={-1} /></div>}
           <Legend found={found} look={look} />
         </div>
         <p class="note" id="map-says" role="status">{picked && near >= 0 ? `clip ${nearId}: Enter opens it` : found && says(found, dots)}</p>

@@ -55,6 +55,30 @@ export function span(seconds: number | null): string {
 
 export const when = (at: string | null) => (at ? at.slice(0, 16).replace("T", " ") : "–");
 
+/** Put a text on the clipboard. A page that another machine serves without encryption has no clipboard of its own: there, by selecting. */
+async function toClipboard(text: string): Promise<void> {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const held = document.activeElement as HTMLElement | null;
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.style.cssText = "position:fixed;opacity:0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  held?.focus();
+  if (!done) throw new Error("the browser does not let pages copy");
+}
+
+/** A button that copies a text, and says so. */
+export function Copy({ text, label, name = "copy" }: { text: string; label: string; name?: string }) {
+  const [said, setSaid] = useState(name);
+  return <button type="button" onClick={() => void toClipboard(text).then(() => setSaid("copied"), () => setSaid("cannot copy"))} aria-label={said === name ? label : `${said}: ${label}`}>{said}</button>;
+}
+
+/** Why a video is not there, in the place of its picture. */
+export const Failed = ({ why }: { why: unknown }) => <p class="failed"><b>failed</b> {String(why || "the reason was not kept")}</p>;
+
 /** A video that begins to load when it is played: by hovering, or by its controls. */
 export function Video({ src, poster, label }: { src: string; poster?: string; label: string }) {
   const video = useRef<HTMLVideoElement>(null);

@@ -36,7 +36,7 @@ export interface Field { name: string; kind: "text" | "truth" | "list" | "choice
 export interface Form { name: string; about: string; on_cluster: boolean; fields: Field[] }
 export interface Started { key: string; line: string; state: "running" | "done" | "failed" | "stopped"; code: number | null; began: number; ended: number | null; output: string; done: number | null; total: number | null }
 export interface Commands { allowed: boolean; work: string; cluster: string; forms: Form[]; started: Started[] }
-export interface Study { study: string; evaluation: string; kind: string; dimensions: string[]; items: number; at: string | null; raters: { name: string; answered: number; tasks: number }[]; problem: string }
+export interface Study { study: string; evaluation: string; kind: string; dimensions: string[]; items: number; at: string | null; raters: { name: string; answered: number; tasks: number; link: string }[]; problem: string }
 
 export const generated = (id: string) => `/generated/${encodeURIComponent(id)}.mp4`;
 export const still = (id: string) => `/generated/${encodeURIComponent(id)}.jpg`;
