@@ -4,6 +4,7 @@ import { call, media, thumb, type Page, type Row, type View } from "./api";
 import { count, short, time } from "./view";
 
 const CHUNK = 60, GAP = 10, LABEL = 46;
+const TRIES = 3, AGAIN_MS = 1000; // of a chunk that a busy server did not give
 const TALLEST = 12_000_000; // px that a browser can scroll; beyond, a pixel of the bar is more than a pixel of the grid
 
 interface Props {
@@ -43,7 +44,7 @@ export class Rows {
     this.changed();
   }
   forget(): void { this.chunks.clear(); this.changed(); }
-  private async fetch(chunk: number): Promise<void> {
+  private async fetch(chunk: number, left = TRIES): Promise<void> {
     const request = new AbortController();
     this.asked.set(chunk, request);
     try {
@@ -51,8 +52,9 @@ export class Rows {
       this.chunks.set(chunk, page.rows);
       if (this.chunks.size > 80) this.chunks.delete(this.chunks.keys().next().value!);
       this.changed();
-    } catch { /* scrolled past, or the server is gone, which the next change of the view says */ }
-    finally { this.asked.delete(chunk); }
+    } catch { // scrolled past, or a server that is busy, or gone, which the next change of the view says
+      if (!request.signal.aborted && left) setTimeout(() => { if (!this.asked.has(chunk) && !this.chunks.has(chunk)) void this.fetch(chunk, left - 1); }, AGAIN_MS);
+    } finally { if (this.asked.get(chunk) === request) this.asked.delete(chunk); }
   }
 }
 
@@ -91,7 +93,7 @@ export function Grid({ view, page, columns, focus, setFocus, selected, toggle, o
     if (box.current && focus === 0) box.current.scrollTop = 0;
   }, [rows]);
 
-  useEffect(() => { // the card with the focus is in sight
+  useLayoutEffect(() => { // the card with the focus is in sight, at once: whoever scrolls on from there is not taken back
     const element = box.current;
     if (!element || !across || !extent.height) return;
     const line = Math.floor(focus / across) * height;
