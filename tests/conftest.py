@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _thin(items)
     if part := config.getoption("--part"):
         number, of = map(int, part.split("/"))
-        mine = {i: zlib.crc32(_unit(i.nodeid)) % of == number or i.get_closest_marker("always") for i in items}
+        mine = {i: zlib.crc32(_unit(i)) % of == number or i.get_closest_marker("always") for i in items}
         config.hook.pytest_deselected(items=[item for item, runs in mine.items() if not runs])
         items[:] = [item for item, runs in mine.items() if runs]
     longest = {group: i for i, group in enumerate(("waits", "page", *LONG_FILES))}
@@ -102,10 +102,10 @@ def _thin(items: list[pytest.Item]) -> None:
             seen[test] += 1
 
 
-def _unit(nodeid: str) -> bytes:
-    """What stays together in a part: a test, or a whole file whose tests go on from one another."""
-    file = nodeid.partition("::")[0]
-    return (file if file in LONG_FILES else nodeid).encode()
+def _unit(item: pytest.Item) -> bytes:
+    """What stays together in a part: a test, or several of a file that go on from one another."""
+    together = item.get_closest_marker("together")
+    return (together.args[0] if together else item.nodeid).encode()
 
 
 class Groups(LoadScopeScheduling):

@@ -116,6 +116,9 @@ def test_python_runs_as_printed_and_in_order(columns: Path, monkeypatch: pytest.
 
 # --- whole documents, run --------------------------------------------------------------------------------------------
 
+GOES_ON = {"annotators": "README", "store": "curation", "posttraining": "training"}
+"""A document -> the one whose store or networks its commands use."""
+DEMO = ("curate", "FOOTAGE", "--store", "demo/store")
 REEL = """#!/bin/sh
 # As `reel`, but training and sampling take few steps: what is tested is that the commands go together.
 case "$1 $*" in
@@ -181,14 +184,19 @@ def filled_in(text: str, folder: Path) -> str:
 
 @pytest.mark.exhaustive
 @pytest.mark.waits
-@pytest.mark.parametrize("document", WHOLE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.together(GOES_ON.get(path.stem, path.stem))) for path in WHOLE],
+)
 def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, document: Path, ray_address: str) -> None:
-    if document.stem == "training" and not (reader / "demo").exists():  # it goes on from `make demo`
-        shutil.copytree(reader / "STORE", reader / "demo" / "store")
     environment = os.environ | {
         "PATH": os.pathsep.join([str(reader / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ray_address,
     }  # fmt: skip
+    if document.stem == "training" and not (reader / "demo").exists():  # it goes on from `make demo`
+        command = [reader / "bin" / "reel", *DEMO]
+        made = subprocess.run(command, capture_output=True, text=True, cwd=reader, env=environment, timeout=COMMAND_S)
+        assert made.returncode == 0, made.stderr
     for block in blocks("sh", "bash", document=document):
         for part in [] if block.needs else parts_of(block.text):
             made = subprocess.run(
