@@ -3,6 +3,7 @@
 import argparse
 import csv
 import hashlib
+import os
 import re
 import shlex
 import subprocess
@@ -54,15 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
     if choice.note:
         print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
     at = shlex.quote(store)
-    print(f'ask       reel sql "select clip_id, duration_s, motion_score, blur_score from clips" --store {at}   '
-          "(reel is in .venv/bin)")  # fmt: skip
-    print(f"browse    reel app --store {at}")
-    print(f"columns   reel describe clips --store {at}")
+    reel = shlex.quote(os.path.relpath(Path(sys.executable).parent / "reel"))
+    print(f'ask       {reel} sql "select clip_id, duration_s, motion_score, blur_score from clips" --store {at}')
+    print(f"browse    {reel} app --store {at}")
+    print(f"columns   {reel} describe clips --store {at}")
     if snapshot:
         clips = shlex.quote(str(out / "clips"))
-        print(f"train on  reel export {clips} --format diffusion-pipe --snapshot {snapshot} --store {at}")
+        print(f"train on  {reel} export {clips} --format diffusion-pipe --snapshot {snapshot} --store {at}")
     elif not first:
-        print(f"failed    reel failures --store {at}")
+        print(f"failed    {reel} failures --store {at}")
 
 
 def folder_of(out: Path, footage: Path | None) -> Path:

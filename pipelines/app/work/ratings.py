@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from typing import Any
 
@@ -50,7 +51,15 @@ class Ratings:
             'SELECT s.study_id, s.kind, s.items, s."at", e.name FROM studies s LEFT JOIN evaluations e '
             f'ON e.evaluation_id = s.evaluation_id ORDER BY s."at" DESC LIMIT {MOST_STUDIES}'
         ).to_pylist()
-        return {"studies": [self._facts(row) for row in rows]}
+        return {"studies": [self._facts(row) for row in rows], "plan": "" if rows else self._plan()}
+
+    def _plan(self) -> str:
+        """Return the command that plans a study of the newest evaluation; none where there is no evaluation."""
+        found = self._store.sql('SELECT name FROM evaluations ORDER BY "at" DESC LIMIT 1').to_pylist()
+        if not found:
+            return ""
+        name = shown(found[0]["name"] or "", 200)
+        return shlex.join(["reel", "evaluate", "--rate", name, "--raters", "anna,ben,chen", "--store", self._store.uri])
 
     def _facts(self, row: dict[str, Any]) -> dict[str, Any]:
         found = {

@@ -59,11 +59,13 @@ def test_from_a_filter_to_an_export(page, app, path, reel, tmp_path):
     page.wait_for_selector("text=2 selected")
     page.keyboard.press("d")
     page.wait_for_selector(f".card.drop[data-clip='{clip_id(22)}']")
-    page.fill(".sql textarea", "review_verdict is distinct from 'drop'")
-    page.click(".sql button:has-text('Filter')")
-    shows(page, 22)
+    page.keyboard.press("Escape")
+    soon(page.locator(".hand .whom")).to_have_text("a ball number 22")  # whom the next key means
 
     page.click("text=Snapshots")
+    page.wait_for_selector("text=2 of them are dropped")
+    page.click("text=leave them out")
+    shows(page, 22)
     page.fill("[aria-label='name of the snapshot']", "from-the-page")
     page.click("text=as a command")
     line = shlex.split(page.wait_for_selector(".as-command code:has-text('--sql=')").text_content())
@@ -206,6 +208,7 @@ def test_names_of_columns_are_completed_with_their_meaning_and_a_mistake_is_a_se
     said = page.wait_for_selector(".sql [role=alert]").text_content()
     assert 20 < len(said) < 600
     assert "Traceback" not in said
+    soon(page.locator(".chip")).to_have_count(0)
     page.fill(".sql textarea", "select camera_motion, count(*) as clips from clips group by all order by 1")
     page.click(".sql button:has-text('Run')")
     page.wait_for_selector(".result td >> text=pan_left")

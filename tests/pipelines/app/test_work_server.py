@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.store import Store
+from reelwright.pipelines.app.work.rater_links import RaterLinks
+from reelwright.pipelines.app.work.ratings import Ratings
 from reelwright.pipelines.app.work.routes import PAGES, WORK_API
 from tests.footage import frames, write
 from tests.pipelines.app.made import HOSTILE, Served, clip_id, served
@@ -151,6 +155,16 @@ def test_people_rate_in_the_app_without_a_model_s_name_and_answers_are_in_the_st
     for wrong in ("0" * 16, "..%2f..", "%00", HOSTILE[:5].encode().hex()):
         assert app.ask(f"/rate/{wrong}/study?rater=anna")[0] in (400, 404)
     assert tuple(who["name"] for who in study["raters"]) == RATERS
+
+
+def test_without_a_study_the_command_that_plans_one_is_ready(tmp_path):
+    store = Store.open(tmp_path / "a store", create=True)
+    assert Ratings(store, RaterLinks()).all() == {"studies": [], "plan": ""}
+    store.append("evaluations", [{"evaluation_id": "e1", "name": "it's new", "at": datetime.now(UTC)}])
+    command = Ratings(store, RaterLinks()).all()["plan"]
+    assert shlex.split(command) == [
+        "reel", "evaluate", "--rate", "it's new", "--raters", "anna,ben,chen", "--store", store.uri
+    ]  # fmt: skip
 
 
 def test_the_report_leads_into_the_app(app):

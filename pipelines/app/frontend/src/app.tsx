@@ -15,6 +15,7 @@ import { count, described, EMPTY, filters, read, without, write, type Place } fr
 
 const FIRST_FACETS = ["duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score", "camera_motion", "height", "review_verdict", "review_tags"];
 const WAIT_MS = 30; // a moving slider asks at most so often
+const SLOW_MS = 250; // what takes longer is seen to be under way
 const KEYS: [string, string][] = [
   ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star, or no star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
   ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["n  p", "on the map: the next clip, the one before"], ["?", "these keys"],
@@ -31,6 +32,7 @@ function App() {
   const [message, setMessage] = useState<{ text: string; undo: boolean } | null>(null);
   const [fault, setFault] = useState("");
   const [wrongSql, setWrongSql] = useState("");
+  const [stale, setStale] = useState(false); // what is shown is of the view before
   const [version, setVersion] = useState(0);
   const [queue, setQueue] = useState(false);
   const [side, setSide] = useState(false);
@@ -66,8 +68,11 @@ function App() {
 
   useEffect(() => { // the view's first rows, asked for before the columns are known; and its histograms
     const request = new AbortController();
+    const slow = setTimeout(() => setStale(true), SLOW_MS);
+    const arrived = () => { clearTimeout(slow); setStale(false); };
     const wait = setTimeout(() => {
       call<Page>("page", { view, columns, facets, limit: 60 }, request.signal).then((found) => {
+        arrived();
         setPage(found);
         setRows(new Rows(view, columns, found.shown, found.rows));
         setFault("");
@@ -75,10 +80,11 @@ function App() {
         performance.mark("reel-page");
       }, (e: Error) => {
         if (e.name === "AbortError") return;
+        arrived();
         if (view.where) setWrongSql(e.message); else setFault(e.message);
       });
     }, start ? WAIT_MS : 0);
-    return () => { clearTimeout(wait); request.abort(); };
+    return () => { clearTimeout(wait); clearTimeout(slow); request.abort(); };
   }, [view, start, facets.join(), columns.join(), version]);
 
   // --- decisions -----------------------------------------------------------------------------------------------------
@@ -179,7 +185,7 @@ function App() {
   }, []);
 
   if (!start) return <div class="loading">{fault ? <p class="alarm" role="alert">{fault}</p> : <p>opening the store …</p>}</div>;
-  const chips = filters(view);
+  const chips = filters(view).filter((name) => name !== "where" || !wrongSql); // what the server refuses filters nothing
   const clear = () => setView({ ...EMPTY, sort: view.sort === "near_bound" ? "" : view.sort, descending: view.descending });
   const inClip = !!place.clip;
   const behind = inClip || !!place.panel || !!asked; // what lies under a dialog takes no keys
@@ -201,20 +207,20 @@ function App() {
       <main inert={behind}>
         <SqlBox value={view.where} columns={start.columns} tables={start.tables} error={wrongSql} open={show} apply={(where) => setView({ ...view, where })} />
         <div class="tools">
-          <p class="size" role="status"><b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
+          <p class={stale ? "size stale" : "size"} role="status">{stale && "looking … "}<b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
           {chips.map((name) => (
             <span class={`chip ${view.show === name ? "on" : ""}`} key={name}>
-              <button onClick={() => setView({ ...view, show: view.show === name ? "kept" : name })} aria-pressed={view.show === name} title="show what this filter alone removes">{described(view, name)} <span class="minus">−{count(page?.removed_by[name] ?? 0)}</span></button>
+              <button onClick={() => setView({ ...view, show: view.show === name ? "kept" : name })} aria-pressed={view.show === name} title="show what this filter alone removes">{described(view, name)} {!!page?.removed_by[name] && <span class="minus">−{count(page.removed_by[name])}</span>}</button>
               <button onClick={() => setView(without(view, name))} aria-label={`remove the filter ${described(view, name)}`}>×</button>
             </span>
           ))}
           {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
           {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
           <span class="gap" />
-          {(known.has("map_x") || place.map.on) && <span class="which" role="group" aria-label="show as">
+          <span class="which" role="group" aria-label="show as">
             <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
             <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
-          </span>}
+          </span>
           {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
           {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
           {!place.map.on && <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
@@ -222,10 +228,10 @@ function App() {
         {fault && <p class="alarm" role="alert">{fault}</p>}
         {page?.waiting && <p class="note" role="status">{page.waiting}</p>}
         {place.map.on && <ClipMap view={view} version={version} columns={start.columns} store={start.store} shown={page?.shown ?? 0} look={place.map} setLook={(map) => setPlace({ map })} change={setView} open={show} fail={setFault} />}
-        {!place.map.on && <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={(index, upTo) => void toggle(index, upTo)} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
+        {!place.map.on && <Grid stale={stale} view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={(index, upTo) => void toggle(index, upTo)} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
         {page?.shown === 0 && <p class="nothing">No clip passes. {chips.length > 0 && <button onClick={clear}>clear the filters</button>}</p>}
         <footer class="hand" aria-label="decide">
-          <span class="note">{selected.size ? `${count(selected.size)} selected` : place.map.on ? "no clip chosen" : "the clip in focus"}</span>
+          <span class="note">{selected.size ? `${count(selected.size)} selected` : place.map.on ? "no clip chosen" : <>for <span class="whom">{rows.at(focus)?.caption || current || "no clip"}</span></>}</span>
           <button class="keep" disabled={!targets.length} onClick={() => void decide("keep")}>keep</button>
           <button class="drop" disabled={!targets.length} onClick={() => void decide("drop")}>drop</button>
           <button disabled={!targets.length} onClick={() => askTag(targets)}>tag</button>
@@ -242,7 +248,7 @@ function App() {
       </main>
       {inClip && <ClipPage id={place.clip} behind={!!asked} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
         place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} change={(part) => { setPlace({ clip: "", view: { ...view, sort: "", show: "kept", ...part } }, true); setFocus(0); }} />}
-      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} columns={start.columns} facets={facets} close={close} open={show} />}
+      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} change={setView} shown={page?.shown ?? 0} columns={start.columns} facets={facets} close={close} open={show} />}
       {asked === "tag" && <TagDialog count={tagTargets.current?.length ?? page?.shown ?? 0} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void (tagTargets.current ? decide("tag", tag, tagTargets.current) : decideAll("tag", tag)); }} />}
       {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
       <Toast message={message} undo={() => void back("undo")} close={() => setMessage(null)} />

@@ -1,13 +1,13 @@
 // Snapshots: save the view as one, see those that there are, and set two side by side.
 import { useEffect, useState } from "preact/hooks";
 import { CommandLine } from "./commands";
-import { call, type Beside, type ColumnFacts, type Compared, type Frozen, type SnapshotFacts, type View } from "./api";
+import { call, type Beside, type ColumnFacts, type Compared, type Frozen, type Page, type SnapshotFacts, type View } from "./api";
 import { Still } from "./grid";
-import { count, short } from "./view";
+import { count, short, withWhere } from "./view";
 
-interface Props { behind: boolean; view: View; shown: number; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
+interface Props { behind: boolean; view: View; change: (view: View) => void; shown: number; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
 
-export function Snapshots({ behind, view, shown, columns, facets, close, open }: Props) {
+export function Snapshots({ behind, view, change, shown, columns, facets, close, open }: Props) {
   const [list, setList] = useState<SnapshotFacts[]>([]);
   const [name, setName] = useState("");
   const [weights, setWeights] = useState("");
@@ -18,6 +18,12 @@ export function Snapshots({ behind, view, shown, columns, facets, close, open }:
   const [compared, setCompared] = useState<Compared | null>(null);
   const load = () => call<{ snapshots: SnapshotFacts[] }>("snapshots").then((found) => setList(found.snapshots), (e: Error) => setWrong(e.message));
   useEffect(() => { void load(); }, []);
+  const [dropped, setDropped] = useState(0);
+  const judged = columns.some((c) => c.name === "review_verdict");
+  useEffect(() => {
+    if (!judged) return;
+    call<Page>("page", { view: withWhere(view, "review_verdict = 'drop'"), columns: [], facets: [], limit: 1 }).then((found) => setDropped(found.shown), () => setDropped(0));
+  }, [JSON.stringify(view), judged]);
   const attempt = async (work: () => Promise<void>) => {
     setBusy(true);
     setWrong("");
@@ -31,6 +37,7 @@ export function Snapshots({ behind, view, shown, columns, facets, close, open }:
       <div class="bar"><h2>Snapshots</h2><span class="gap" /><button onClick={close} aria-label="close">×</button></div>
       <form onSubmit={(e) => { e.preventDefault(); void save(); }}>
         <p>Freeze the {count(shown)} clips shown, so that later curation cannot change them.</p>
+        {dropped > 0 && <p class="alarm">{dropped === 1 ? "1 of them is" : `${count(dropped)} of them are`} dropped, and would be in it. <button type="button" class="quiet" onClick={() => change(withWhere(view, "review_verdict is distinct from 'drop'"))}>leave {dropped === 1 ? "it" : "them"} out</button></p>}
         <div class="line">
           <input placeholder="name" aria-label="name of the snapshot" value={name} onInput={(e) => setName(e.currentTarget.value)} maxLength={100} />
           <select aria-label="weights" value={weights} onChange={(e) => setWeights(e.currentTarget.value)}>

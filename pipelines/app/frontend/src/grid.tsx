@@ -9,7 +9,7 @@ const TALLEST = 12_000_000; // px that a browser can scroll; beyond, a pixel of 
 
 interface Props {
   view: View; page: Page | null; columns: string[]; focus: number; setFocus: (index: number) => void; selected: Set<string>;
-  toggle: (index: number, upTo: boolean) => void; open: (index: number) => void; size: number; rows: Rows;
+  toggle: (index: number, upTo: boolean) => void; open: (index: number) => void; size: number; rows: Rows; stale: boolean;
 }
 
 /** Rows by their place in the view, fetched in chunks. */
@@ -58,7 +58,7 @@ export class Rows {
   }
 }
 
-export function Grid({ view, page, columns, focus, setFocus, selected, toggle, open, size, rows }: Props) {
+export function Grid({ view, page, columns, focus, setFocus, selected, toggle, open, size, rows, stale }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const [extent, setExtent] = useState({ width: 0, height: 0 });
   const [top, setTop] = useState(0);
@@ -116,7 +116,7 @@ export function Grid({ view, page, columns, focus, setFocus, selected, toggle, o
   const shift = scale > 1 ? top - start : 0; // where the bar is coarser than the grid, rows hang at the bar's place
 
   return (
-    <div class="grid" ref={box} tabIndex={0} role="listbox" aria-multiselectable="true" aria-label={`${count(shown)} clips`} aria-activedescendant={shown ? `card-${focus}` : undefined}
+    <div class="grid" ref={box} tabIndex={0} role="listbox" aria-multiselectable="true" aria-busy={stale} aria-label={`${count(shown)} clips`} aria-activedescendant={shown ? `card-${focus}` : undefined}
       onScroll={(e) => setTop(e.currentTarget.scrollTop)} onKeyDown={keys}>
       <div role="presentation" style={{ height: `${Math.min(whole, TALLEST)}px`, position: "relative" }}>
         {cards.map((index) => (

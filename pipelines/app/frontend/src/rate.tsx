@@ -6,7 +6,7 @@ import type { Study } from "./work-api";
 const IS_ALONE = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 
 export function RatePage() {
-  const { found, fault } = useAsked<{ studies: Study[] }>("studies", {}, 10_000);
+  const { found, fault } = useAsked<{ studies: Study[]; plan: string }>("studies", {}, 10_000);
   if (!found) return <main><h1>Rate</h1><Waiting fault={fault} /></main>;
   return (
     <main>
@@ -14,7 +14,9 @@ export function RatePage() {
       <p class="lead">Studies with people: scores of videos one by one, or pairs of which the better is chosen. Whoever rates sees no model's name, and the videos carry none.</p>
       {found.studies.length > 0 && <p class="note">A rater's link opens that rater's page and nothing else of this server.{IS_ALONE && <> It leads to this machine alone: for raters elsewhere, begin <code>reel app</code> with <code>--host</code>.</>}</p>}
       {found.studies.map((one) => <OneStudy key={one.study} one={one} />)}
-      {!found.studies.length && <p class="empty">No study yet. Plan one: <code>reel evaluate --rate EVALUATION --raters anna,ben,chen</code>, of pairs with <code>--kind gsb</code></p>}
+      {!found.studies.length && (found.plan
+        ? <p class="empty">No study yet. Plan one of the newest evaluation: <code>{found.plan}</code> <Copy text={found.plan} label="copy the command" />, of pairs with <code>--kind gsb</code>. It stands here then; the page that the command serves beside may be ended.</p>
+        : <p class="empty">No study yet, and no evaluation to rate: <code>reel evaluate</code> makes one.</p>)}
     </main>
   );
 }
