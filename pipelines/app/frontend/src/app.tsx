@@ -207,7 +207,7 @@ function App() {
       <main inert={behind}>
         <SqlBox value={view.where} columns={start.columns} tables={start.tables} error={wrongSql} open={show} apply={(where) => setView({ ...view, where })} />
         <div class="tools">
-          <p class={stale ? "size stale" : "size"} role="status">{stale && "looking … "}<b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
+          <p class="size" role="status">{stale && "looking … "}<b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
           {chips.map((name) => (
             <span class={`chip ${view.show === name ? "on" : ""}`} key={name}>
               <button onClick={() => setView({ ...view, show: view.show === name ? "kept" : name })} aria-pressed={view.show === name} title="show what this filter alone removes">{described(view, name)} {!!page?.removed_by[name] && <span class="minus">−{count(page.removed_by[name])}</span>}</button>

@@ -19,10 +19,13 @@ export function Snapshots({ behind, view, change, shown, columns, facets, close,
   const load = () => call<{ snapshots: SnapshotFacts[] }>("snapshots").then((found) => setList(found.snapshots), (e: Error) => setWrong(e.message));
   useEffect(() => { void load(); }, []);
   const [dropped, setDropped] = useState(0);
-  const judged = columns.some((c) => c.name === "review_verdict");
+  const judged = view.show === "kept" && columns.some((c) => c.name === "review_verdict"); // of what filters remove, one more removes more
   useEffect(() => {
+    setDropped(0);
     if (!judged) return;
-    call<Page>("page", { view: withWhere(view, "review_verdict = 'drop'"), columns: [], facets: [], limit: 1 }).then((found) => setDropped(found.shown), () => setDropped(0));
+    const request = new AbortController();
+    call<Page>("page", { view: withWhere(view, "review_verdict = 'drop'"), columns: [], facets: [], limit: 1 }, request.signal).then((found) => setDropped(found.shown), () => undefined);
+    return () => request.abort();
   }, [JSON.stringify(view), judged]);
   const attempt = async (work: () => Promise<void>) => {
     setBusy(true);

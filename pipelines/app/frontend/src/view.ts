@@ -84,8 +84,8 @@ function shownAgain(view: View): View {
   return there ? view : { ...view, show: "kept" };
 }
 
-/** The view with one more condition in SQL. */
-export const withWhere = (view: View, condition: string): View => ({ ...view, where: view.where.trim() ? `(${view.where.trim()}) and ${condition}` : condition });
+/** The view with one more condition in SQL; the one there may end in a comment. */
+export const withWhere = (view: View, condition: string): View => ({ ...view, where: view.where.trim() ? `(${view.where.trim()}\n) and ${condition}` : condition });
 
 export function described(view: View, filter: string): string {
   const [kind, ...rest] = filter.split(":");
