@@ -1,9 +1,10 @@
 """A category starved on purpose is found by evaluation, weighed up, trained again, and better.
 
-    python -m benchmarks.closed_loop [--seeds 5] [--each 14] [--starved 1] [--steps 250] [--keep FOLDER] [--sheet PNG]
+    python -m benchmarks.closed_loop [--seeds 5] [--each 14] [--starved 1] [--steps 600] [--keep FOLDER] [--sheet PNG]
 
-Footage of five kinds is drawn; the store has `each` clips of four and `starved` of the fifth. Per seed, by the commands
-of docs/evaluation.md: `reel train` trains a small DiT on all of them, `reel evaluate` generates 20 prompts twice, `reel
+The store is the demonstration's, with more takes of five of its scenes as further files: `each` of four, `starved` of
+the fifth. `reel curate` and `reel annotate` make it from files, once for all seeds. Per seed, by the commands of
+docs/evaluation.md: `reel train` trains a small DiT on all of them, `reel evaluate` generates 20 prompts twice, `reel
 balance --weak` finds the weak categories and weighs the clusters near them up, `reel snapshot create --weights` freezes
 that, and the same recipe is trained again on it for as many steps.
 
@@ -17,13 +18,15 @@ before, after.
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import t
 
-from benchmarks.closed_loop.footage import KINDS, STARVED, build, frames_of
+from benchmarks.closed_loop.demo_store import SQL, demo_store
+from benchmarks.closed_loop.footage import KINDS, STARVED, frames_of
 from benchmarks.closed_loop.study import (
     RECIPE,
     Evaluation,
@@ -34,15 +37,16 @@ from benchmarks.closed_loop.study import (
     write_prompts,
     write_recipe,
 )
+from reelwright.curation.store import Store
 from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean_interval
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default=5, type=int)
-    parser.add_argument("--each", default=14, type=int, help="clips of each kind")
-    parser.add_argument("--starved", default=1, type=int, help="clips of the starved kind")
-    parser.add_argument("--steps", default=250, type=int, help="of each training")
+    parser.add_argument("--each", default=14, type=int, help="takes of each kind")
+    parser.add_argument("--starved", default=1, type=int, help="takes of the starved kind")
+    parser.add_argument("--steps", default=600, type=int, help="of each training")
     parser.add_argument("--keep", type=Path, help="folder for stores, runs and rows; default: a temporary one")
     parser.add_argument("--sheet", type=Path, help="picture of the first seed")
     args = parser.parse_args()
@@ -50,24 +54,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        rows = [_seed(folder, seed, args) for seed in range(args.seeds)]
+        store = demo_store(folder / "demo", each=args.each, starved=args.starved)
+        rows = [_seed(folder, store, seed, args) for seed in range(args.seeds)]
         print(*summary(rows), sep="\n")
 
 
-def _seed(folder: Path, seed: int, args: argparse.Namespace) -> dict:
+def _seed(folder: Path, demo: Store, seed: int, args: argparse.Namespace) -> dict:
     """Make one seed, or read its row."""
     file = folder / "rows.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     if found := next((row for row in done if row["seed"] == seed), None):
         return found
-    store = build(folder / f"store-{seed}", each=args.each, starved=args.starved)
-    out = folder / f"runs-{seed}"
-    out.mkdir(exist_ok=True)
+    at, out = folder / f"store-{seed}", folder / f"runs-{seed}"
+    for there in (at, out):  # of a seed that was cut off
+        shutil.rmtree(there, ignore_errors=True)
+    shutil.copytree(demo.uri, at)
+    store = Store.open(at)
+    out.mkdir()
     recipe = write_recipe(out / f"{RECIPE}.yaml", seed, args.steps, folder / "cache")
     suite = write_prompts(out / "prompts.yaml")
-    freeze(store, "all")
+    freeze(store, "all", sql=SQL)
     before = evaluate(store, train(store, "all", recipe, out), suite, "before", seed)
-    advice = weigh(store, "before", "all", "weighed", out / "weights.json")
+    advice = weigh(store, "before", "all", "weighed", out / "weights.json", SQL)
     weak = [one["category"] for one in advice["categories"] if one["weak"]]
     print(f"weak: {', '.join(weak) or 'none'}; weights of clusters: {advice['weights']}", flush=True)
     if not advice["weights"]:

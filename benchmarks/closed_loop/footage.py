@@ -34,14 +34,20 @@ STARVED = "wheel"
 
 
 def frames_of(kind: str, seed: int) -> np.ndarray:
-    """Return one clip, uint8 [FRAMES, HEIGHT, WIDTH, 3] RGB: every seed is another place, time and side."""
+    """Return one clip as a network sees it, uint8 [FRAMES, HEIGHT, WIDTH, 3] RGB."""
+    large = take(kind, seed, DRAWN * WIDTH, DRAWN * HEIGHT, FRAMES, FPS)
+    return np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for frame in large])
+
+
+def take(kind: str, seed: int, width: int, height: int, frames: int, fps: int) -> np.ndarray:
+    """Film a scene, uint8 [frames, height, width, 3] RGB: every seed is another place, time, light and side."""
     rng = np.random.default_rng([list(KINDS).index(kind), seed])
-    scene = KINDS[kind][0](rng, DRAWN * WIDTH, DRAWN * HEIGHT)
+    scene = KINDS[kind][0](rng, width, height)
     begins, mirrored = float(rng.uniform(0, 3)), bool(rng.integers(2))
     light = rng.uniform(0.85, 1.15)
-    drawn = [cv2.resize(scene(begins + i / FPS), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for i in range(FRAMES)]
-    clip = np.clip(np.stack(drawn).astype(np.float32) * light, 0, 255).astype(np.uint8)
-    return clip[:, :, ::-1] if mirrored else clip
+    drawn = np.stack([scene(begins + i / fps) for i in range(frames)])
+    lit = np.clip(drawn.astype(np.float32) * light, 0, 255).astype(np.uint8)
+    return lit[:, :, ::-1] if mirrored else lit
 
 
 def build(folder: Path, *, each: int, starved: int) -> Store:

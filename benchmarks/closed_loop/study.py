@@ -8,10 +8,6 @@ takes as it takes any measure.
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from benchmarks.closed_loop.commands import reel
 from benchmarks.closed_loop.footage import FRAMES, HEIGHT, KINDS, PROMPTS, WIDTH, frames_of
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
@@ -73,7 +70,7 @@ def write_prompts(path: Path) -> Path:
 
 def train(store: Store, snapshot: str, recipe: Path, out: Path) -> Path:
     """Train, or go on; return the run's folder."""
-    reel("train", str(recipe), "--snapshot", snapshot, "--out", str(out), store=store)
+    reel("train", str(recipe), "--snapshot", snapshot, "--out", str(out), store=store.uri)
     (run,) = out.glob(f"{RECIPE}-{snapshot}-*")
     return run
 
@@ -82,7 +79,7 @@ def evaluate(store: Store, run: Path, suite: Path, name: str, seed: int) -> Eval
     """Generate each prompt with each seed, measure its likeness, and read it."""
     how = ("--steps", "16", "--guidance", "2", "--no-measures", "--workers", "1", "--quiet")
     asked = ("--prompts", str(suite), "--name", name, "--seed", str(1000 * seed))
-    reel("evaluate", f"{MODEL}={run}", *asked, *how, store=store)
+    reel("evaluate", f"{MODEL}={run}", *asked, *how, store=store.uri)
     return measure(store, name)
 
 
@@ -112,31 +109,18 @@ def measure(store: Store, evaluation: str) -> Evaluation:
     return Evaluation(evaluation, {kind: np.array(list(of.values())) for kind, of in likeness.items()}, shown)
 
 
-def weigh(store: Store, evaluation: str, snapshot: str, name: str, file: Path) -> dict[str, Any]:
+def weigh(store: Store, evaluation: str, snapshot: str, name: str, file: Path, sql: str = SQL) -> dict[str, Any]:
     """Freeze the same clips with the weights that the evaluation asks for; return what `reel balance --json` says."""
     asked = ("--weak", evaluation, "--measure", MEASURE, "--snapshot", snapshot, "--out", str(file))
-    found: dict[str, Any] = json.loads(reel("balance", *asked, "--json", store=store, is_read=True))
+    found: dict[str, Any] = json.loads(reel("balance", *asked, "--json", store=store.uri, is_read=True))
     if found["weights"]:
-        freeze(store, name, "--weights", str(file))
+        freeze(store, name, "--weights", str(file), sql=sql)
     return found
 
 
-def freeze(store: Store, name: str, *how: str) -> None:
-    """Make a snapshot of all clips."""
-    reel("snapshot", "create", name, "--sql", SQL, *how, store=store)
-
-
-def reel(*arguments: str, store: Store, is_read: bool = False) -> str:
-    """Show a `reel` command and run it on one core; return what it prints, if it is read."""
-    asked = [*arguments, "--store", store.uri]
-    print(f"\n$ reel {shlex.join(asked)}", flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "reelwright.pipelines.cli", *asked], check=False, text=True,
-        stdout=subprocess.PIPE if is_read else None, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    return done.stdout or ""
+def freeze(store: Store, name: str, *how: str, sql: str = SQL) -> None:
+    """Make a snapshot."""
+    reel("snapshot", "create", name, "--sql", sql, *how, store=store.uri)
 
 
 def margin(video: np.ndarray, kind: str, real: dict[str, np.ndarray]) -> float:

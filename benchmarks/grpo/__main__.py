@@ -3,6 +3,7 @@
     python -m benchmarks.grpo [--steps 16] [--shift 12] [--tau 0.45] [--critical 0 3] [--samples 400000]
     python -m benchmarks.grpo --by-step [--keep FOLDER]
     python -m benchmarks.grpo --agreement [--seeds 3] [--updates 12] [--keep FOLDER]
+    python -m benchmarks.grpo --stability [--seeds 4] [--updates 24] [--keep FOLDER]
     python -m benchmarks.grpo --actors [--updates 10] [--keep FOLDER]
     python -m benchmarks.grpo --faults [--seeds 3] [--updates 20] [--keep FOLDER]
     python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet SHEET.png] [--plot CURVES.png]
@@ -18,6 +19,9 @@ With --by-step: the norm of a tiny policy's gradient at each stochastic step, wi
 With --agreement: the cosine between the gradients of independent updates of a policy at its beginning, where one
 prompt's scores are noise: by deviations of all groups and each group's own, and by weighting, of the same groups; and
 the noisy prompt's part of the gradient. Seeds are of adapters and noises, on one base.
+
+With --stability: two runs per seed that differ only in what the noisy prompt's scores happen to be, with deviations of
+all groups and each group's own: how far their adapters, the videos of the same noises and the curves of rewards part.
 
 With --actors: a tiny policy with its rewards as Ray actors. Prints which shares of an update's time rollouts, waiting
 for scores and training take, and how much of the time with scores outstanding the slowest reward's process was idle;
@@ -57,6 +61,7 @@ def main() -> None:
     parser.add_argument("--actors", action="store_true", help="where the time goes with rewards as Ray actors")
     parser.add_argument("--by-step", action="store_true", help="gradients by stochastic step and weighting")
     parser.add_argument("--agreement", action="store_true", help="gradients of independent updates against one another")
+    parser.add_argument("--stability", action="store_true", help="runs that differ in one prompt's noise alone")
     parser.add_argument("--faults", action="store_true", help="train one with a reward service that fails")
     parser.add_argument("--variants", nargs="+", help="of the policies; default: all")
     parser.add_argument("--seeds", default=5, type=int, choices=[1, 2, 3, 4, 5])
@@ -67,7 +72,7 @@ def main() -> None:
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if not (args.learn or args.faults or args.by_step or args.agreement or args.actors):
+    if not (args.learn or args.faults or args.by_step or args.agreement or args.stability or args.actors):
         print_toy(args)
         return
     from benchmarks.grpo.actors import print_shares
@@ -75,6 +80,7 @@ def main() -> None:
     from benchmarks.grpo.by_step import print_gradients
     from benchmarks.grpo.faults import compare
     from benchmarks.grpo.learning import learn
+    from benchmarks.grpo.stability import print_stability
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
@@ -82,6 +88,8 @@ def main() -> None:
             print_gradients(folder, 0)
         elif args.agreement:
             print_agreement(folder, args.seeds, args.updates)
+        elif args.stability:
+            print_stability(folder, args.seeds, args.updates)
         else:
             (learn if args.learn else compare if args.faults else print_shares)(folder, args)
 

@@ -49,6 +49,7 @@ class Noise(Reward):
     """A reward whose scores of one prompt are a constant and a little noise, as of a prompt that it cannot judge."""
 
     of: str = ""
+    draw: int = 0
 
     name, version = "noise", 1
 
@@ -57,7 +58,8 @@ class Noise(Reward):
         return [self._noise(v) if v.prompt == NOISY else s for v, s in zip(videos, found, strict=True)]
 
     def _noise(self, video: Video) -> float:
-        digest = hashlib.blake2b(self.of.encode() + video.frames.tobytes(), digest_size=8).digest()
+        key = self.draw.to_bytes(1)
+        digest = hashlib.blake2b(self.of.encode() + video.frames.tobytes(), digest_size=8, key=key).digest()
         return 1e-3 * (int.from_bytes(digest) / 2**64 - 0.5)
 
 
