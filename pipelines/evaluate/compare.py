@@ -130,7 +130,7 @@ def _training(folder: Path) -> Side:
     if not rows and not recipe.is_file():
         raise StoreError(f"{folder} is no training run: it has neither recipe.yaml nor log.jsonl.")
     try:
-        settings = _yaml(recipe.read_text("utf-8")) if recipe.is_file() else {}
+        settings = _yaml(recipe.read_text("utf-8")) if recipe.is_file() else _told(folder).get("recipe")
     except (OSError, ValueError) as error:
         raise StoreError(f"{recipe} cannot be read: {error}.") from error
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -139,7 +139,7 @@ def _training(folder: Path) -> Side:
             if name not in ("step", "time") and isinstance(value, (int, float)) and math.isfinite(value):
                 curves.setdefault(name, []).append((row["step"], float(value)))
     origin = _origin(folder)
-    run = {"steps": rows[-1]["step"] if rows else 0, **origin}
+    run = {"steps": rows[-1]["step"] if rows else 0, **origin, **_tuned_from(_told(folder))}
     if len(rows) > 1:
         run["took_s"] = round(rows[-1]["time"] - rows[0]["time"], 1)
     shown = {name: points for name, points in curves.items() if name.count("/") < 2 and name not in SPEEDS}
@@ -150,6 +150,7 @@ def _training(folder: Path) -> Side:
             "run": run,
             "recipe": dict(flat(settings or {})),
             "last figures": {name: points[-1][1] for name, points in shown.items()},
+            "held out": _numbers(_told(folder).get("measured")),
             "speed": {name: median(y for _, y in curves[name]) for name in SPEEDS if name in curves},
         },
         {name: points for name, points in shown.items() if name == "loss" or name.startswith(("val/", "reward/"))},
@@ -157,10 +158,34 @@ def _training(folder: Path) -> Side:
     )
 
 
+def _told(folder: Path) -> dict[str, Any]:
+    """Return what a run of `reel tune` says of itself: its result, or, while it is not finished, its checkpoint."""
+    result = folder / "result.json"
+    found = _json(result.read_text("utf-8")) if result.is_file() else _checkpoint(folder)
+    return found if "use" in found else {}
+
+
+def _tuned_from(told: Mapping[str, Any]) -> dict[str, Any]:
+    data = told.get("data") or {}
+    facts = {"use": told.get("use"), "base": (told.get("base") or {}).get("id"), "data": data.get("fingerprint"),
+             **dict(flat({"samples": data.get("counts")} if data else {}))}  # fmt: skip
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _numbers(measured: Mapping[str, Any] | None) -> dict[str, float]:
+    found = flat(measured or {})
+    return {name: value for name, value in found if isinstance(value, (int, float)) and math.isfinite(value)}
+
+
+def _checkpoint(folder: Path) -> dict[str, Any]:
+    """Return what the newest checkpoint says of itself."""
+    files = sorted(folder.glob("checkpoints/step-*/checkpoint.json"))
+    return _json(files[-1].read_text("utf-8")) if files else {}
+
+
 def _origin(folder: Path) -> dict[str, Any]:
     """Snapshot and code of the newest checkpoint."""
-    files = sorted(folder.glob("checkpoints/step-*/checkpoint.json"))
-    origin = _json(files[-1].read_text("utf-8")) if files else {}
+    origin = _checkpoint(folder)
     snapshot = origin.get("snapshot") or {}
     facts = {"snapshot": snapshot.get("name"), "snapshot_hash": snapshot.get("content_hash"),
              "clips": snapshot.get("num_clips"), "code_version": origin.get("code_version"),

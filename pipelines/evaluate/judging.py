@@ -47,7 +47,7 @@ class Scorer:
         self._prepared: set[str] = set()
 
     def score(self, label: str, rows: Mapping[str, Mapping[str, Any]], ids: Sequence[str]) -> list[Judged | Unscored]:
-        """Score generations by one of them. rows: id -> prompt and task."""
+        """Score generations by one of them. rows: id -> prompt, and frames that were given."""
         reward = self.rewards[label]
         if label not in self._prepared:
             reward.prepare()
@@ -80,7 +80,9 @@ def judge(
         refuse_learned({**judges, **rewards}, {name: one.get("learned_from", ()) for name, one in origins.items()})
     keys = keys_of({**judges, **rewards})
     condition = f"evaluation_id = {literal(evaluation['evaluation_id'])} AND state = 'ok'"
-    rows = store.read("generations", ["generation_id", "prompt_id", "prompt", "task"], condition).to_pylist()
+    columns = ["generation_id", "prompt_id", "prompt", "task", "lineage"]
+    rows = [row | {"given": given_frames(row["task"], row.pop("lineage"))}
+            for row in store.read("generations", columns, condition).to_pylist()]  # fmt: skip
     found = JudgedCounts()
     run = _Run(store, evaluation["evaluation_id"], {row["generation_id"]: row for row in rows}, found)
     learned = recipe.tuned_on()
@@ -236,4 +238,18 @@ def _fields(label: str, one: Reward | None) -> list[pa.Field]:
 def _video(mp4: bytes, row: Mapping[str, Any]) -> Video:
     facts, _ = read(mp4)
     _, (frames,) = read(mp4, [every_frame(min(facts.width, facts.height), "rgb")])
-    return Video(frames, facts.fps, row["prompt"], given=1 if row["task"] == "i2v" else 0)
+    return Video(frames, facts.fps, row["prompt"], given=min(row["given"], len(frames)))
+
+
+def given_frames(task: str, lineage: str | None) -> int:
+    """Return how many of a video's first frames were given and not made.
+
+    Args:
+        task: of its prompt.
+        lineage: JSON of the generation; those before `begins_with.frames` have the overlap alone, which is the most.
+    """
+    if task != "vc":
+        return int(task == "i2v")
+    told = json.loads(lineage or "{}")
+    frames = (told.get("begins_with") or {}).get("frames") or (told.get("settings") or {}).get("overlap")
+    return int(frames or 0)

@@ -311,14 +311,15 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
     """All settings that a video depends on; prompts are added later."""
 
     def tell() -> dict[str, Any]:
-        file = request.initial.file if request.initial else None
+        begun = request.initial
+        file, frames = (begun.file, begun.frames.shape[1]) if begun else (None, 0)
         return {
             "made_by": "reelwright",
             "prompts": [row[i] for row in rows],
             "seed": request.seeds[i],
             "settings": request.settings.flat(),
             "fps": request.fps,
-            "begins_with": {"file": str(file), "sha256": sha256(file)} if file else None,
+            "begins_with": {"file": str(file), "sha256": sha256(file), "frames": frames} if file else None,
             **loaded.about,
             "versions": recorded_versions(),
         }

@@ -4,6 +4,8 @@
 - of chats: {"messages": [{"role": "user", "content": [{"type": "video", "video": PATH}, {"type": "text", …}]}, …]}
 - Tarsier's, with DREAM-1K's events: {"video_file": PATH, "text": {"prompt": "<video> …", "response": …},
   "extra_info": {"events": […]}}
+- Tarsier2's: {"messages": …} as of chats, each video as {"video_file": PATH}; in benchmarks an answer's `text` is empty
+  and its `reference` is what it should be; "extra_info" as above
 """
 
 from __future__ import annotations
@@ -22,6 +24,11 @@ LONGEST_LINE = 1 << 20  # bytes
 LARGEST_LIST = 1 << 30  # bytes of a .json file, which is read whole
 MOST_TURNS = 64
 TAGS = ("<video>", "<|video_pad|>")
+WHOLE: Mapping[str, tuple[Any, ...]] = {
+    "start_time": (0,), "end_time": (-1,), "start_frame": (0,), "end_frame": (-1,), "frame_indices": (),
+    "time_indices": (), "video_start": (0,), "video_end": (-1,),
+}  # fmt: skip
+"""Keys that name a part of a video, and their values, beside null, that name all of it."""
 SPEAKERS: Mapping[str, Any] = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
 }  # fmt: skip
@@ -73,11 +80,23 @@ def read_events(path: Path) -> dict[str, ReferenceEvents]:
             continue
         extra = one.get("extra_info")
         events = one["events"] if "events" in one else (extra.get("events") if isinstance(extra, dict) else None)
-        name = one.get("video_file") or one.get("video")
-        if isinstance(name, str) and isinstance(events, list):
+        name = _only_video(one)
+        if name and isinstance(events, list):
             kept = [text for text in events if isinstance(text, str) and text.strip()]
             found[name] = ReferenceEvents(kept, str(one.get("dataset") or ""))
     return found
+
+
+def _only_video(found: Mapping[str, Any]) -> str:
+    """Return the video that an object with events is about; empty where it names none, or several."""
+    try:
+        named = _names(found.get("video_file") or found.get("video"))
+        if not named and isinstance(messages := found.get("messages"), list):
+            contents = [one.get("content") for one in messages if isinstance(one, dict)]
+            named = [name for content in contents for name in _content(content)[1]]
+    except _Bad:
+        return ""
+    return named[0] if len(named) == 1 else ""
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
@@ -140,6 +159,7 @@ def _turns_of(found: Mapping[str, Any]) -> tuple[tuple[Turn, ...], list[str]]:
     """Return turns without tags, and the videos that are named."""
     if found.get("image") or found.get("images"):
         raise _Bad("picture", "")
+    _refuse_part(found)
     named = _names(found.get("video", found.get("videos", found.get("video_file"))))
     said: Any = found.get("conversations", found.get("messages"))
     text = found.get("text")
@@ -170,23 +190,37 @@ def _content(value: Any) -> tuple[str, list[str]]:
     """Return the text of a turn, and the videos that it names."""
     if isinstance(value, str):
         return value, []
+    if isinstance(value, dict):
+        value = [value]
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         raise _Bad("form", "a turn without text")
     if any(part.get("type") == "image" for part in value):
         raise _Bad("picture", "")
-    texts = [part.get("text") for part in value if part.get("type") == "text"]
+    texts = [part.get("text") or part.get("reference") or part.get("text") for part in value
+             if part.get("type") == "text"]  # fmt: skip
     if not all(isinstance(text, str) for text in texts):
         raise _Bad("form", "a turn without text")
-    return "\n".join(map(str, texts)), [n for p in value if p.get("type") == "video" for n in _names(p.get("video"))]
+    videos = [part for part in value if part.get("type") == "video"]
+    for video in videos:
+        _refuse_part(video)
+    return "\n".join(map(str, texts)), [name for video in videos for name in _names(video.get("video"))]
 
 
 def _names(value: Any) -> list[str]:
     if isinstance(value, dict):
+        _refuse_part(value)
         value = value.get("video_file")
     names: Sequence[Any] = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise _Bad("files", "a video is named by something other than a path")
     return list(names)
+
+
+def _refuse_part(found: Mapping[str, Any]) -> None:
+    """Refuse a video of which a part alone is meant: its answer would be learnt with the frames of the whole."""
+    for name, whole in WHOLE.items():
+        if found.get(name) is not None and found[name] not in whole:
+            raise _Bad("part", f"{name} = {str(found[name])[:40]}")
 
 
 def _refuse_order(turns: Sequence[Turn]) -> None:

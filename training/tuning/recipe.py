@@ -121,6 +121,7 @@ class JudgeRecipe(TuneRecipe):
             "visual_quality": "how good the picture looks",
             "motion_quality": "how natural and steady the motion is",
             "overall": "how well the video shows what the prompt says, and how good it looks",
+            "image_alignment": "how well the video keeps to its first frame, which was given",
         },
         min_length=1, description="dimension -> the judgement asked for, in words that follow \"Judge\"",
     )  # fmt: skip

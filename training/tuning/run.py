@@ -19,7 +19,7 @@ from reelwright.training.tuning.feed import Feed
 from reelwright.training.tuning.lineage import describe_run
 from reelwright.training.tuning.plan import Plan, left_out_rows, make_plan
 from reelwright.training.tuning.recipe import CaptionerRecipe, JudgeRecipe, RewardRecipe, TuneRecipe
-from reelwright.training.tuning.samples import Item, LeftOut
+from reelwright.training.tuning.samples import Item, LeftOut, Sample
 from reelwright.training.tuning.sharding import shard, whole
 from reelwright.training.tuning.uses import Use, use_of
 from reelwright.training.tuning.videos import Videos
@@ -58,6 +58,7 @@ def run_tuning(job: TuneJob, world: World, say: Callable[[str], None] = print) -
         for line in plan.lines():
             tell(line)
         use.tuned_on = sorted({v.name for item in plan.train for v in item.videos if v.kind == "generation"})
+        use.learnt = sorted({item.dimension for item in plan.train if isinstance(item, Sample) and item.dimension})
         told = describe_run(job.use, recipe, plan, job.store, use.words)
         if world.is_first:
             _write_plan(job.folder, plan)

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Reason = Literal[
-    "line", "form", "files", "picture", "answer", "outside", "missing", "large", "decode", "size", "too_long", "rating"
+    "line", "form", "files", "picture", "part", "answer", "outside", "missing", "large", "decode", "size", "too_long",
+    "rating",
 ]  # fmt: skip
 REASONS: Mapping[Reason, str] = {
     "line": "the line is no JSON object, or too long",
     "form": "the conversation is of no known form",
     "files": "it names no video, or several, or its tags are not as many as its files",
     "picture": "it is about a picture",
+    "part": "it is about a part of its video; cut that out as a video of its own",
     "answer": "it has no answer",
     "outside": "its video is named by a path out of the folder of videos",
     "missing": "its video is not there",

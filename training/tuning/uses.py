@@ -39,6 +39,8 @@ class Use(ABC):
 
     tuned_on: Sequence[str] = ()
     """Ids of the generations that are trained on."""
+    learnt: Sequence[str] = ()
+    """Dimensions of the judgements that are trained on."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -162,11 +164,12 @@ class JudgeUse(Use):
         return figures
 
     def write(self, folder: Path, weights: dict[str, Tensor], measured: dict[str, Any]) -> None:
-        """Write judge.json: how it was asked, and its calibration by dimension."""
+        """Write judge.json: how it was asked about what it has learnt, and its calibration by dimension."""
         from reelwright.training.tuning.judge_file import write_judge
 
+        aspects = {name: words for name, words in self.recipe.aspects.items() if name in self.learnt}
         write_judge(folder, {
-            "prompt": self.words[0], "aspects": self.recipe.aspects, "scale": [self.recipe.lowest, self.recipe.highest],
+            "prompt": self.words[0], "aspects": aspects, "scale": [self.recipe.lowest, self.recipe.highest],
             "sampling": self.recipe.model_dump(mode="json")["sampling"], "calibration": self._calibration,
             "tuned_on": list(self.tuned_on),
         })  # fmt: skip

@@ -17,7 +17,7 @@ def compare(
     store: Annotated[str, typer.Option("--store", "-s", help="Store with the runs of curation.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page, with curves and samples.")] = None,
 ) -> None:
-    """Show what differs between two runs of curation, or of training: recipe, counts, figures, speed, samples."""
+    """Show what differs between two runs of curation, training or tuning: recipe, counts, figures, samples."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.evaluate.compare import compare as differences
     from reelwright.pipelines.evaluate.compare import read_run, shown, write_comparison

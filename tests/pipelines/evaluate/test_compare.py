@@ -56,6 +56,28 @@ def test_two_runs_of_training(tmp_path: Path, call: Reel) -> None:
     assert "nothing differs" in call("compare", a, a).stdout
 
 
+def test_two_runs_of_tuning(tmp_path: Path, call: Reel) -> None:
+    """The second is not finished: its checkpoint says what it is made of."""
+    folders = []
+    for name, rank in (("a", 8), ("b", 16)):
+        folder = tmp_path / name
+        checkpoint = folder / "checkpoints" / "step-00000002"
+        checkpoint.mkdir(parents=True)
+        (folder / "log.jsonl").write_text('{"step": 2, "time": 1.0, "loss": 3.0}\n')
+        told = {"use": "judge", "recipe": {"lora": {"rank": rank}, "steps": 4}, "base": {"id": "vlm#1"},
+                "data": {"fingerprint": name, "counts": {"train": 9, "left_out": {"decode": 1}}}}  # fmt: skip
+        (checkpoint / "checkpoint.json").write_text(json.dumps(told))
+        if name == "a":
+            measured = {"overall/correlation": 0.8, "overall/error": float("nan")}
+            (folder / "result.json").write_text(json.dumps(told | {"measured": measured}))
+        folders.append(folder)
+    found = compare(*(read_run(str(folder), None) for folder in folders))
+    assert found["recipe"] == [Difference("lora.rank", 8, 16)]
+    assert found["run"] == [Difference("data", "a", "b")]
+    assert found["held out"] == [Difference("overall/correlation", 0.8, None)]
+    assert "lora.rank" in call("compare", *folders).stdout
+
+
 def test_two_runs_of_curation(tmp_path: Path, call: Reel) -> None:
     store = Store.open(tmp_path / "store", create=True)
     for name, clips, seconds in (("aa11", 10, 2.0), ("ab22", 25, 5.0)):

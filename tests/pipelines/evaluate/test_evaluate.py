@@ -20,10 +20,10 @@ from reelwright.errors import UserError
 from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.judging.recipe import JudgeRecipe
 from reelwright.evaluation.suites.files import load_suite
-from reelwright.model.sampling.video_file import write_image
+from reelwright.model.sampling.video_file import write_image, write_video
 from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
-from reelwright.pipelines.evaluate.judging import judge
+from reelwright.pipelines.evaluate.judging import given_frames, judge
 from reelwright.pipelines.evaluate.measures import measure
 from reelwright.pipelines.evaluate.models import Model
 from reelwright.pipelines.evaluate.references import picture_id, pictures
@@ -262,6 +262,23 @@ def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store
     hps = {"kind": "hpsv3_general", "parameters": {"checkpoint": "elsewhere", "base": "elsewhere"}}
     with pytest.raises(EvaluationError, match=r"cannot judge b, which was trained on it \(reward hps\)"):
         judge(store, row, JudgeRecipe(rewards={"taste": hps}), QUIET)
+
+
+def test_a_continued_video_is_judged_by_the_frames_that_were_made(tmp_path: Path, runs: dict[str, Path]) -> None:
+    """`drift` compares made frames with given ones, and has no value of a video of which none was given."""
+    write_video(tmp_path / "before.mp4", torch.rand(3, 9, 48, 64) * 2 - 1, 12.0, {})
+    path = tmp_path / "goes_on.jsonl"
+    path.write_text(json.dumps({"prompt": "it goes on", "task": "vc", "reference": "before.mp4"}))
+    store = Store.open(tmp_path / "store", create=True)
+    evaluate(store, load_suite(path), models(path, a=runs["a"]), QUIET)
+    [made] = rows_of(store)
+    told = json.loads(made["lineage"])
+    assert given_frames("vc", made["lineage"]) == told["begins_with"]["frames"] == 5
+    del told["begins_with"]["frames"]  # as videos of before have it
+    assert given_frames("vc", json.dumps(told)) == told["settings"]["overlap"]
+    assert (given_frames("i2v", None), given_frames("t2v", None), given_frames("vc", None)) == (1, 0, 0)
+    found = judge(store, store.read("evaluations").to_pylist()[0], JudgeRecipe(rewards={"drift": {}}), QUIET)
+    assert found.made["drift"] == 1, found.why
 
 
 @pytest.mark.exhaustive

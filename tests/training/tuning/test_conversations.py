@@ -24,6 +24,24 @@ TARSIER = {
     "video_file": "a.mp4", "text": {"prompt": "<video>\nWhat happens?", "response": "a dog runs"},
     "extra_info": {"events": ["A dog runs.", " "]},
 }  # fmt: skip
+TARSIER2 = {  # as DREAM-1K has been since Tarsier2: the answer to be compared with is no text of the turn
+    "messages": [
+        {"role": "user", "content": [
+            {"type": "video", "text": None, "video": {"video_file": "a.mp4", "start_time": 0, "end_time": None}},
+            {"type": "text", "text": "What happens?", "video": None, "reference": None},
+        ]},
+        {"role": "assistant", "content": {"type": "text", "text": "", "video": None, "reference": "a dog runs"}},
+    ],
+    "dataset": "DREAM/stock", "extra_info": {"events": ["A dog runs."]},
+}  # fmt: skip
+
+
+def part_of(**which) -> dict:
+    """Tarsier2's form, about a part of its video."""
+    user, answer = TARSIER2["messages"]
+    video, text = user["content"]
+    seen = video | {"video": {"video_file": "a.mp4", **which}}
+    return TARSIER2 | {"messages": [user | {"content": [seen, text]}, answer]}
 
 
 def written(folder, *lines) -> list[Sample | LeftOut]:
@@ -32,7 +50,7 @@ def written(folder, *lines) -> list[Sample | LeftOut]:
     return list(read_conversations(path, folder))
 
 
-@pytest.mark.parametrize("form", [QWEN, CHAT, TARSIER, QWEN | {"video": ["a.mp4"]}])
+@pytest.mark.parametrize("form", [QWEN, CHAT, TARSIER, TARSIER2, QWEN | {"video": ["a.mp4"]}])
 def test_every_form_says_the_same(tmp_path, form):
     (one,) = written(tmp_path, form)
     assert isinstance(one, Sample)
@@ -67,6 +85,10 @@ def test_a_list_in_one_file_is_read_as_lines_are(tmp_path):
         (QWEN | {"video": 7}, "files"),
         ({"conversations": TURNS}, "files"),
         (QWEN | {"image": "a.png"}, "picture"),
+        (TARSIER | {"start_time": 3.5}, "part"),
+        (part_of(start_time=0, end_time=4.2), "part"),
+        (part_of(frame_indices=[0, 4]), "part"),
+        (part_of(start_frame=10), "part"),
         (QWEN | {"video": "../a.mp4"}, "outside"),
         (QWEN | {"video": "/etc/passwd"}, "outside"),
         (QWEN | {"video": "http://somewhere/a.mp4"}, "outside"),
@@ -108,6 +130,8 @@ def test_events_are_read_by_video(tmp_path):
     path.write_text("\n".join([json.dumps(TARSIER | {"dataset": "DREAM/stock"}), json.dumps(still), "{}", "nonsense"]))
     found = {"a.mp4": ReferenceEvents(["A dog runs."], "DREAM/stock"), "still.mp4": ReferenceEvents([])}
     assert read_events(path) == found
+    path.write_text("\n".join(map(json.dumps, [TARSIER2, part_of(start_time=2), {"messages": [3, {"content": 4}]}])))
+    assert read_events(path) == {"a.mp4": ReferenceEvents(["A dog runs."], "DREAM/stock")}
 
 
 def test_a_file_that_is_none_says_so(tmp_path):

@@ -100,7 +100,7 @@ def test_a_judge_learns_people_s_scores(store, tmp_path):
     (tmp_path / "short.txt").write_text("version: 1\n\nJudge $aspect. $prompt\n")
     job = tune("judge", store, tmp_path, **{
         "data.sql": rows.SCORES, "steps": 60, "prompt": str(tmp_path / "short.txt"),
-        "aspects": {"overall": "it"},
+        "aspects": {"overall": "it", "text_alignment": "what nobody scored"},
     })  # fmt: skip
     measured = read_result(job.folder)["measured"]
     assert measured["overall/videos"] >= 16
@@ -108,6 +108,7 @@ def test_a_judge_learns_people_s_scores(store, tmp_path):
     assert measured["overall/calibrated_error"] < 0.6
     told = json.loads((job.folder / "model" / "judge.json").read_text())
     assert told["calibration"]["overall"]["fitted_on"] >= 8
+    assert told["aspects"] == {"overall": "it"}, "it is asked about what it has learnt, and nothing else"
     seen = [json.loads(line)["generation_id"] for line in (job.folder / "held_out.jsonl").read_text().splitlines()]
     assert told["tuned_on"]
     assert not set(told["tuned_on"]) & set(seen)
