@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator
 from reelwright.annotate.contract import needs_of
+from reelwright.curation.records.rows import failure_row
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
@@ -23,8 +25,6 @@ from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
 from reelwright.pipelines.annotate.staleness import staleness_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.records.rows import failure_row
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.progress import Progress
 
 

@@ -12,6 +12,10 @@ from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
+from reelwright.curation.records.committer import Committer
+from reelwright.curation.records.history import History
+from reelwright.curation.records.rows import failure_row, source_row
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.traffic import since
@@ -19,10 +23,6 @@ from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.curate.work import BATCHED, probe_weight, scan_job, settings_of, stages_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.records.committer import Committer
-from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.rows import failure_row, source_row
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
 from reelwright.pipelines.runtime.progress import Progress

@@ -10,6 +10,7 @@ from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.ingest.resolve import inputs_in_words
+from reelwright.curation.records.history import History
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
@@ -26,7 +27,6 @@ from reelwright.pipelines.curate.account import (
 from reelwright.pipelines.curate.price import price_lines
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices
-from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import whole_sources

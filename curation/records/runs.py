@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from reelwright.curation.records.status import Status
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import schemas
-from reelwright.pipelines.records.status import Status
 from reelwright.versions import versions
 
 

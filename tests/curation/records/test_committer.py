@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from reelwright.curation.records.committer import Committer
 from reelwright.curation.store import Store
-from reelwright.pipelines.records.committer import Committer
 
 
 class Run:

@@ -11,11 +11,11 @@ from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import ClipConfig, clip_row, plan_clips
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.media.probe import probe
+from reelwright.curation.records.rows import source_row
 from reelwright.curation.results import Probed
 from reelwright.curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
 from reelwright.curation.scan_rows import scan_columns
 from reelwright.curation.shots import ShotConfig
-from reelwright.pipelines.records.rows import source_row
 from reelwright.pipelines.workers.sandboxed import cut_source
 from tests import footage
 from tests.footage import clicks, frames, write

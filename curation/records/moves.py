@@ -12,11 +12,11 @@ from typing import Any
 
 from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import STORES, Input
+from reelwright.curation.records.lookups import GoodRows
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql_text import literals
-from reelwright.pipelines.records.lookups import GoodRows
 
 CHUNK = 100
 

@@ -9,15 +9,15 @@ import numpy as np
 from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest.input_list import Chosen, InputList, input_list
 from reelwright.curation.ingest.inputs import Input, Inputs
+from reelwright.curation.records.attempts import Attempts
+from reelwright.curation.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
+from reelwright.curation.records.moves import Move, Moves
+from reelwright.curation.records.recaption import is_recaptioned
+from reelwright.curation.records.settled import Settled
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.known_sources import KnownSources
 from reelwright.curation.store.sql_text import literal, literals
-from reelwright.pipelines.records.attempts import Attempts
-from reelwright.pipelines.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
-from reelwright.pipelines.records.moves import Move, Moves
-from reelwright.pipelines.records.recaption import is_recaptioned
-from reelwright.pipelines.records.settled import Settled
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.records.history import History
 from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.driver import SPOILT, Curation
 from reelwright.pipelines.curate.plan import make_plan
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import settings_of
-from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import tasks
 from reelwright.pipelines.workers.results import Cut

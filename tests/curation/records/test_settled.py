@@ -8,9 +8,9 @@ import pytest
 
 from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest.inputs import Input, Span
+from reelwright.curation.records.history import History
+from reelwright.curation.records.settled import Settled
 from reelwright.curation.store import Store
-from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.settled import Settled
 
 CUTTING = "0123456789abcdef"
 SPANS = (Span(1.0, 2.0),)

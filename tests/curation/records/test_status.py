@@ -1,4 +1,4 @@
-"""What a run tells of itself, and the time that is left of it."""
+"""What a run tells of itself."""
 
 import json
 import os
@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
+from reelwright.curation.records import status
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.store import Store
 from reelwright.pipelines.cli.commands.status import lines
-from reelwright.pipelines.records import status
-from reelwright.pipelines.records.runs import recorded_run
-from reelwright.pipelines.runtime.eta import Eta
 from tests.conftest import ROOT
 
 RUN = """
 import sys
-from reelwright.pipelines.records.runs import recorded_run
+from reelwright.curation.records.runs import recorded_run
 with recorded_run(sys.argv[1], "curate", "inputs: [in]") as run:
     run.tell(lambda: {"what": "curate", "done": 3, "total": 10, "counts": {"clips": 7}})
     print("told", flush=True)
@@ -149,8 +148,8 @@ def test_another_machine_s_run_is_lost_once_it_is_silent_for_long(tmp_path, ahea
     assert "silent for 100 s" in next(lines(found["there"]))
 
 
-def test_a_run_of_a_store_on_s3_is_seen_too(object_store):
-    bucket = object_store.bucket("told")
+def test_a_run_of_a_store_on_s3_is_seen_too(s3):
+    bucket = s3.bucket("told")
     told = status.Status(f"{bucket}/store", "curate")
     told.tell(lambda: {"done": 1, "total": 2})
     [one] = seen(f"{bucket}/store", bool)
@@ -158,7 +157,7 @@ def test_a_run_of_a_store_on_s3_is_seen_too(object_store):
     told.end("finished")
     assert [one["state"] for one in status.read(f"{bucket}/store")] == ["finished"]
     late = {"command": "there", "state": "running", "began": 1, "told": time.time() - 3600, "owner": {"host": "there"}}
-    object_store.files.pipe_file(f"{bucket}/store/{status.FOLDER}/there.json", json.dumps(late).encode())
+    s3.files.pipe_file(f"{bucket}/store/{status.FOLDER}/there.json", json.dumps(late).encode())
     (there,) = status.under_way(f"{bucket}/store")
     assert (there["state"], there["silent_s"] < 600) == (status.RUNNING, True), "its clock was believed"
 
@@ -199,31 +198,3 @@ def test_old_runs_are_forgotten_and_a_folder_that_cannot_be_written_stops_no_run
 def test_a_run_that_told_nothing_leaves_nothing(tmp_path):
     status.Status(str(tmp_path), "curate").end("finished")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_time_left_goes_by_length_and_not_by_number():
-    """Nine short films are done, and one that is a hundred times as long is not."""
-    eta = Eta(10)
-    short = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
-    works = [eta.learn(short) for _ in range(9)] + [eta.learn(short | {"duration_s": 1000.0})]
-    assert eta.seconds_left(5.0) is None
-    for work in works[:9]:
-        eta.finish(work)
-    assert eta.seconds_left(90.0) == pytest.approx(1000.0)
-    eta.finish(works[9])
-    assert eta.seconds_left(1090.0) == 0.0
-
-
-def test_files_that_nothing_is_known_of_yet_are_taken_for_as_large_as_the_others():
-    eta = Eta(100)
-    info = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
-    works = [eta.learn(info) for _ in range(10)]
-    for work in works[:5]:
-        eta.finish(work)
-    eta.learn(None)
-    assert eta.total == pytest.approx(100 * works[0] * 10 / 11, rel=0.1)
-    assert eta.seconds_left(50.0) == pytest.approx(50 / 5 * (eta.total / works[0] - 5))
-
-
-def test_a_still_image_weighs_its_one_picture() -> None:
-    assert Eta(1).learn({"is_image": True, "duration_s": 0.0, "fps": 25.0, "width": 2000, "height": 1000}) == 2.0

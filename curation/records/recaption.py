@@ -6,21 +6,18 @@ lose their fingerprints for the clips of that source, and run again as if they n
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate import Computes, load, stored_needs
-from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.ingest.inputs import Input
+from reelwright.curation.records.rows import caption_columns
 from reelwright.curation.spans import SLACK_S
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literals
-from reelwright.pipelines.records.rows import caption_columns
 
 CHUNK = 1000
-FROM_SOURCES = "source_caption"  # what annotators call it, whichever of a source's captions it is
 PLACE = ["clip_id", "source_md5", "start_s", "end_s", "longest_frame_s"]
 
 
@@ -36,12 +33,17 @@ def is_recaptioned(item: Input, row: Mapping[str, Any]) -> bool:
     return before == now and any(row[name] != value for name, value in caption_columns(item).items())
 
 
-def take_over(store: Store, items: Sequence[Input], annotators: Mapping[str, Computes]) -> None:
-    """Write the captions of `items` to their sources and clips. annotators: those of the run.
+def take_over(store: Store, items: Sequence[Input], readers: Sequence[str]) -> None:
+    """Write the captions of `items` to their sources and clips.
 
     The sources come last, so that a run that was killed in between is made up for by the next.
+
+    Args:
+        store: It holds them.
+        items: The inputs, with their new captions.
+        readers: Annotators whose values go back to captions, and lose their fingerprints.
     """
-    columns = [f"{name}_fingerprint" for name in _readers(store, annotators)]
+    columns = [f"{name}_fingerprint" for name in readers]
     for start in range(0, len(items), CHUNK):
         some = {item.uri: item for item in items[start : start + CHUNK]}
         known = store.read("sources", ["uri", "md5"], f"uri IN ({literals(some)}) AND state = 'ok'").to_pylist()
@@ -67,23 +69,3 @@ def _captions_of(clip: Mapping[str, Any], item: Input) -> list[str]:
     last_s = clip["end_s"] - (clip["longest_frame_s"] or 0.0)
     around = [s for s in item.spans if s.start_s - SLACK_S <= clip["start_s"] and last_s < s.end_s + SLACK_S]
     return list(dict.fromkeys(caption for span in around for caption in span.captions))
-
-
-def _readers(store: Store, annotators: Mapping[str, Computes]) -> list[str]:
-    """Annotators with values in the store that go back to a source's caption, those of other recipes included."""
-    ending = "_fingerprint"
-    stored = [name.removesuffix(ending) for name in store.schema("clips").names if name.endswith(ending)]
-    known = dict(_loaded(stored, annotators))
-    columns, found = {FROM_SOURCES}, dict[str, None]()
-    while more := [n for n, a in known.items() if n not in found and any(x.column in columns for x in stored_needs(a))]:
-        found |= dict.fromkeys(more)
-        columns |= {column for name in more for column in known[name].columns}
-    return list(found)
-
-
-def _loaded(names: Sequence[str], annotators: Mapping[str, Computes]) -> Iterator[tuple[str, Computes]]:
-    for name in names:
-        try:
-            yield name, annotators[name] if name in annotators else load(name)
-        except (ValueError, AnnotatorError):  # not an annotator, of a package that is gone, or it needs parameters
-            continue
