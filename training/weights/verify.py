@@ -16,7 +16,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.files import read_lora
 from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.weights.weight_files import open_weights
-from reelwright.pipelines.weights.formats import Network
+from reelwright.training.weights.formats import Network
 
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 """Largest difference of outputs over their norm, where a scale that is no power of two went into rounded weights."""

@@ -24,7 +24,9 @@ from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.weights.about import read_note
 from reelwright.model.weights.converted import COMPONENTS, MODEL_INDEX, converted, converted_config
 from reelwright.model.weights.weight_files import dump_config, open_weights, read_config, save_tensors
-from reelwright.pipelines.weights.convert import (
+from reelwright.training.checkpoints import find_checkpoint
+from reelwright.training.errors import TrainError
+from reelwright.training.weights.convert import (
     FOR_SAMPLING,
     TRAINED,
     Written,
@@ -37,8 +39,6 @@ from reelwright.pipelines.weights.convert import (
     recipe_of,
     refuse_full,
 )
-from reelwright.training.checkpoints import find_checkpoint
-from reelwright.training.errors import TrainError
 
 PUBLISHED = "published"
 NETWORK_FORMATS = (PUBLISHED, "diffusers")
@@ -166,7 +166,7 @@ def is_lora_source(source: Path) -> bool:
 def write_lora_as(layers: dict[str, LayerWeights], out: Path, form: str, note: dict[str, Any]) -> Written:
     """Write a LoRA in one of LORA_FORMATS."""
     from reelwright.model.lora.files import write_lora
-    from reelwright.pipelines.weights.convert import LORA_FILE
+    from reelwright.training.weights.convert import LORA_FILE
 
     refuse_full(out)
     if form == PUBLISHED:

@@ -9,8 +9,8 @@ from reelwright.model.lora.files import adapter_names, is_lora, read_lora
 from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.weights.about import ABOUT
 from reelwright.model.weights.weight_files import TensorFiles, open_weights, read_config
-from reelwright.pipelines.weights.convert import numel, recipe_of, report_keys
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, tensor_names
+from reelwright.training.weights.convert import numel, recipe_of, report_keys
 
 
 def describe(path: Path) -> list[str]:

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from reelwright.errors import UserError
 from reelwright.model.lora.files import load_lora, save_lora
 from reelwright.pipelines.generate.loras import find_lora
-from reelwright.pipelines.weights.formats import Choice, lora_layers_of, open_network
-from reelwright.pipelines.weights.verify import verify_lora, verify_network
+from reelwright.training.weights.formats import Choice, lora_layers_of, open_network
+from reelwright.training.weights.verify import verify_lora, verify_network
 from tests.model.weights import peer
-from tests.pipelines.weights.test_checkpoint_cli import TINY, adapted, call, published, same, tiny, trained
+from tests.training.weights.test_checkpoint_cli import TINY, adapted, call, published, same, tiny, trained
 
 __all__ = ["call"]
 
