@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.pipelines.serving.guard import refusal
-from reelwright.pipelines.serving.ranges import part
+from reelwright.pipelines.runtime.serving.guard import refusal
+from reelwright.pipelines.runtime.serving.ranges import part
 
 HOSTS = frozenset({"127.0.0.1", "localhost"})
 OURS = {"host": "127.0.0.1:8470", "content-type": "application/json"}

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from reelwright.errors import UserError
-from reelwright.pipelines.serving.guard import LOOPBACK, OPEN_TOKEN, TOKEN, Guard, Guests, new_token
+from reelwright.pipelines.runtime.serving.guard import LOOPBACK, OPEN_TOKEN, TOKEN, Guard, Guests, new_token
 
 QUIT_S = 3
 
