@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator
 from reelwright.annotate.contract import needs_of
+from reelwright.annotate.keys import Keys, keys_of
 from reelwright.curation.records.rows import failure_row
 from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
-from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns

@@ -25,11 +25,11 @@ from reelwright.pipelines.curate.account import (
     measured,
 )
 from reelwright.pipelines.curate.price import price_lines
+from reelwright.pipelines.curate.workers import whole_sources
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import whole_sources
 
 
 def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False, prices: Prices | None = None) -> str:

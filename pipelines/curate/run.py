@@ -3,13 +3,13 @@
 import time
 from dataclasses import replace
 
+from reelwright.annotate.keys import keys_of
 from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.records.history import History
 from reelwright.curation.records.recaption import take_over
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.caption_readers import caption_readers
 from reelwright.pipelines.annotate.context import Report
-from reelwright.pipelines.annotate.keys import keys_of
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current, runs_while_cutting

@@ -16,7 +16,7 @@ from reelwright.curation.results import Probed
 from reelwright.curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
 from reelwright.curation.scan_rows import scan_columns
 from reelwright.curation.shots import ShotConfig
-from reelwright.pipelines.workers.sandboxed import cut_source
+from reelwright.pipelines.curate.workers.sandboxed import cut_source
 from tests import footage
 from tests.footage import clicks, frames, write
 

@@ -16,10 +16,10 @@ from reelwright.pipelines.curate.driver import SPOILT, Curation
 from reelwright.pipelines.curate.plan import make_plan
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import settings_of
+from reelwright.pipelines.curate.workers import tasks
+from reelwright.pipelines.curate.workers.results import Cut
+from reelwright.pipelines.curate.workers.tasks import CutJob
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import Cut
-from reelwright.pipelines.workers.tasks import CutJob
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

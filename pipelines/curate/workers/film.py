@@ -13,13 +13,14 @@ from typing import Any
 
 from reelwright.curation import credentials, usage
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.worker_sandbox import call_twice
 from reelwright.curation.results import Failed, Status
 from reelwright.curation.scan import Scan, scan_from_json
 from reelwright.curation.scan_parts import Split, split_from_json
 from reelwright.curation.usage import Usage
-from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.curate.workers import tasks
 
-SANDBOXED = "reelwright.pipelines.workers.film_sandboxed"
+SANDBOXED = "reelwright.pipelines.curate.workers.film_sandboxed"
 FEWEST_PARTS = 2
 Settings = Mapping[str, Any]
 Decoded = tuple[dict[str, Any], Usage, list[bytes]]
@@ -58,7 +59,7 @@ def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float
     """Return the scan; None where the film does not fall into parts, or one of them does not decode as in the whole."""
     of_file = {"uri": uri} | tasks._copies(uri, limits)
     bounds = {"max_frames": limits["max_frames"]}
-    split = tasks._call_twice(limits, f"{SANDBOXED}:split_film", part_s=part_s, shots=how["shots"], **bounds, **of_file)
+    split = call_twice(limits, f"{SANDBOXED}:split_film", part_s=part_s, shots=how["shots"], **bounds, **of_file)
     if "unfit" in split.value:
         return None
     found = split_from_json(split.value, split.blobs[0])
@@ -73,7 +74,7 @@ def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float
         if len(parts) < len(found.parts):
             return None
         pts = _laid_down(Path(folder, "pts"), split.blobs[0])
-        joined = tasks._call_twice(
+        joined = call_twice(
             limits, f"{SANDBOXED}:join_parts", split=split.value, pts=pts, parts=parts, files=files, **how, **bounds
         )
     return None if "unfit" in joined.value else scan_from_json(joined.value, joined.blobs[0])
@@ -132,7 +133,7 @@ def look_at_part(
     credentials.use(keys)
     usage.begin()
     try:
-        reply = tasks._call_twice(limits, f"{SANDBOXED}:look_at_part", part=part, pts=pts, borders=borders, **of_file)
+        reply = call_twice(limits, f"{SANDBOXED}:look_at_part", part=part, pts=pts, borders=borders, **of_file)
     except MediaError as error:  # the single scan meets it again, or not
         return {"unfit": str(error)}, usage.end(), []
     return reply.value, usage.end(), reply.blobs

@@ -12,23 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from reelwright.annotate.results import Annotated
 from reelwright.curation.clips import PlannedClip, clip_row
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
-from reelwright.curation.media.sandbox import Reply, Sandbox
+from reelwright.curation.media.worker_sandbox import call, call_twice
 from reelwright.curation.results import Failed, Probed, Status
 from reelwright.curation.scan import Scan, scan_from_json
 from reelwright.curation.signed import is_signed, link_of
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaWritten
-from reelwright.pipelines.workers.settings import Settings
+from reelwright.pipelines.annotate.tasks import annotate_file, laid_down
+from reelwright.pipelines.curate.workers.results import Cut, CutClip, MediaWritten
+from reelwright.pipelines.curate.workers.settings import Settings
 
-Work = list[tuple[str, dict]]  # (name, parameters) of annotators
 WRITE_PAUSES_S = (1.0, 10.0, 30.0)
 """Before clips are written again to other files of an object store; files of a try that failed are seen by nobody."""
 KEPT_SHARE = 4
 """Of a sandbox's memory one part in so many may hold the decoded frames of a file between its scan and its cut."""
-_sandbox: Sandbox | None = None
+SANDBOXED = "reelwright.pipelines.curate.workers.sandboxed"
 
 
 def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
@@ -46,9 +47,9 @@ def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
     if "inputs" in source:
         probed = replace(probed, node=this_node())
     try:
-        hashed = _call_twice(limits, "hash_source", **source).value
+        hashed = call_twice(limits, f"{SANDBOXED}:hash_source", **source).value
         probed = replace(probed, md5=hashed["md5"], num_bytes=hashed["bytes"])
-        probed = replace(probed, info=_call_twice(limits, "probe_source", images=images, **source).value)
+        probed = replace(probed, info=call_twice(limits, f"{SANDBOXED}:probe_source", images=images, **source).value)
     except MediaError as error:
         probed = replace(probed, failed=Failed.by("probe", error))
     if changed := _changed(uri, was):
@@ -73,7 +74,7 @@ def scan(
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"], "keep_bytes": keep_bytes}
     work |= _copies(uri, limits)
     try:
-        reply = _call_twice(limits, "scan_source", uri=uri, **work)
+        reply = call_twice(limits, f"{SANDBOXED}:scan_source", uri=uri, **work)
     except MediaError as error:
         return Failed.by("scan", _changed(uri, was) or error)
     if changed := _changed(uri, was):
@@ -89,7 +90,7 @@ def room_for_frames(limits: Mapping[str, Any]) -> int:
 def forget_frames(limits: Mapping[str, Any]) -> None:
     """Free the frames that a scan kept and no cut will ask for: an idle sandbox must not hold them."""
     with contextlib.suppress(MediaError):
-        _call(limits, "reelwright.curation.media.kept:forget")
+        call(limits, "reelwright.curation.media.kept:forget")
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ _Result = _Encoded | Failed
 def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[_Result], list[bytes]]:
     """Cut all in one call; where that takes the sandbox down, clip by clip, so that only the guilty one is lost."""
     try:
-        reply = _call(limits, "cut_source", specs=specs, **work)
+        reply = call(limits, f"{SANDBOXED}:cut_source", specs=specs, **work)
     except MediaError as error:
         if len(specs) == 1:
             return _cut_alone(limits, work, specs, error)
@@ -168,7 +169,7 @@ def _cut_alone(
     (result, *_), blobs = _cut(limits, work | {"annotators": []}, specs)
     if isinstance(result, _Encoded):
         with tempfile.TemporaryDirectory(prefix="reel-") as folder:
-            annotated = _annotate_one(limits, _laid_down(folder, blobs[0]), work["annotators"])
+            annotated = annotate_file(limits, laid_down(folder, blobs[0]), work["annotators"])
         result = replace(result, annotated=annotated)
     return [result], blobs
 
@@ -190,85 +191,6 @@ def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes
         return MediaWritten(Store(store_uri).write_media(clip_ids, mp4s))
     except StoreError as error:
         return Failed("write", str(error))
-
-
-def annotate(
-    store_uri: str,
-    clip_ids: Sequence[str],
-    annotators: Work,
-    limits: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    producers: Mapping[str, str],
-) -> list[Annotated]:
-    """Annotate stored clips, with one decode per clip; rows: the columns that the annotators read."""
-    results = []
-    with tempfile.TemporaryDirectory(prefix="reel-") as folder:
-        for (_, mp4), row in zip(Store(store_uri).read_media(clip_ids), rows, strict=True):
-            results.append(_annotate_one(limits, _laid_down(folder, mp4), annotators, row, producers))
-    return results
-
-
-def derive(rows: Sequence[Mapping[str, Any]], annotators: Work, producers: Mapping[str, str]) -> list[Annotated]:
-    """Run annotators that read columns alone: nothing is decoded, so nothing needs a sandbox."""
-    from reelwright.pipelines.workers.sandboxed import derive_columns
-
-    return derive_columns(rows, annotators, producers)
-
-
-def _laid_down(folder: str, mp4: bytes) -> str:
-    """Path of a file that holds a clip, for the sandbox to read."""
-    path = os.path.join(folder, "clip.mp4")
-    with open(path, "wb") as file:
-        file.write(mp4)
-    return path
-
-
-def _annotate_one(
-    limits: Mapping[str, Any],
-    path: str,
-    annotators: Work,
-    row: Mapping[str, Any] | None = None,
-    producers: Mapping[str, str] | None = None,
-) -> Annotated:
-    of_clip = {"row": dict(row or {}), "producers": dict(producers or {})}
-    try:
-        reply = _call(limits, "annotate_media", path=path, annotators=annotators, **of_clip)
-        return Annotated.from_json(reply.value)
-    except MediaError as error:
-        if len(annotators) == 1:
-            return Annotated(failures=[Failed.by(annotators[0][0], error)])
-    parts = [_annotate_one(limits, path, [annotator], row, producers) for annotator in annotators]
-    return Annotated(
-        columns={name: value for part in parts for name, value in part.columns.items()},
-        failures=[failed for part in parts for failed in part.failures],
-        seconds={name: seconds for part in parts for name, seconds in part.seconds.items()},
-    )
-
-
-def _call_twice(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
-    """Call again in a fresh sandbox before the file is blamed.
-
-    The first may have been killed because of other processes, for example by the OOM killer, or have grown over many
-    files.
-    """
-    try:
-        return _call(limits, function, **kwargs)
-    except MediaError as error:
-        if error.kind not in ("crash", "memory"):
-            raise
-    return _call(limits, function, **kwargs | ({"keep_bytes": 0} if "keep_bytes" in kwargs else {}))
-
-
-def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
-    global _sandbox  # noqa: PLW0603 - one sandbox per worker process
-    memory_bytes, stall_s = limits["memory_mib"] << 20, limits["stall_s"]
-    if _sandbox is None:
-        _sandbox = Sandbox()
-    if _sandbox.memory_bytes != memory_bytes:
-        _sandbox.close()
-    _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
-    name = function if ":" in function else f"reelwright.pipelines.workers.sandboxed:{function}"
-    return _sandbox.call(name, kwargs, max_s=limits["max_s"])
 
 
 def _copies(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:

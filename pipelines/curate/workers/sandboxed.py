@@ -1,14 +1,9 @@
 """Calls that run inside a sandbox, on one file each: JSON-like arguments in, JSON-like facts and bytes out."""
 
-import functools
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from reelwright.annotate import Annotator, annotate_clips, load
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.media import kept
 from reelwright.curation.media.cut import CutSpec, Cutter
@@ -23,7 +18,7 @@ from reelwright.curation.results import Failed
 from reelwright.curation.scan import ScanLimits, scan, scan_to_json
 from reelwright.curation.shots import ShotConfig
 from reelwright.curation.signed import with_link
-from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
+from reelwright.pipelines.annotate.sandboxed import annotate_mp4, loaded
 
 
 def hash_source(uri: str, inputs: dict | None = None, link: str | None = None) -> dict[str, Any]:
@@ -80,7 +75,7 @@ def cut_source(
     frames = kept.take(uri)
     _prepare(inputs)
     results, blobs = [], []
-    loaded = _loaded(annotators)
+    annotating = loaded(annotators)
     with Cutter(with_link(uri, link), Fraction(rate) if rate else None, EncodeConfig(**encode), frames) as cutter:
         for spec in specs:
             try:
@@ -91,7 +86,7 @@ def cut_source(
                 continue
             facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
             facts |= {"bytes": len(encoded.mp4), "colour": encoded.colour.names() | {"hdr": encoded.colour.hdr}}
-            results.append({"encoded": facts, "annotated": asdict(_annotate(encoded.mp4, loaded, {}, {}))})
+            results.append({"encoded": facts, "annotated": asdict(annotate_mp4(encoded.mp4, annotating, {}, {}))})
             blobs.append(encoded.mp4)
             report_progress(None)
     return results, blobs
@@ -107,40 +102,3 @@ def _spec(spec: dict[str, Any]) -> CutSpec:
     """JSON knows no tuples."""
     known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
     return CutSpec(**known)
-
-
-def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
-    """Annotate a stored clip that was laid down at `path`: fields of `Annotated`."""
-    _prepare()
-    with open(path, "rb") as file:
-        return asdict(_annotate(file.read(), _loaded(annotators), row, producers))
-
-
-def derive_columns(
-    rows: Sequence[Mapping[str, Any]], annotators: list, producers: Mapping[str, str]
-) -> list[Annotated]:
-    """Compute the columns of annotators that read columns alone, per row."""
-    clock: Counter[str] = Counter()
-    done = annotate_clips([None] * len(rows), _loaded(annotators), rows, producers, clock=clock)
-    share = {name: seconds / len(rows) for name, seconds in clock.items()}
-    return [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
-
-
-def _annotate(
-    mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]
-) -> Annotated:
-    clock: Counter[str] = Counter()
-    (columns, failures), *_ = annotate_clips([mp4], annotators, [row], producers, clock=clock)
-    return Annotated(plain_columns(columns), failed_annotators(failures), dict(clock))
-
-
-def _loaded(annotators: list) -> list[Annotator]:
-    return [_annotator(name, json.dumps(params, sort_keys=True)) for name, params in annotators]
-
-
-@functools.cache
-def _annotator(name: str, params: str) -> Annotator:
-    """Load an annotator once per process: it keeps its model."""
-    found = load(name, json.loads(params))
-    assert isinstance(found, Annotator)
-    return found

@@ -11,10 +11,10 @@ from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed, Status
 from reelwright.curation.scan_rows import scan_columns, shot_rows
-from reelwright.pipelines.workers import film, tasks
-from reelwright.pipelines.workers.cut_batches import cut_batches
-from reelwright.pipelines.workers.results import Scanned
-from reelwright.pipelines.workers.settings import Settings
+from reelwright.pipelines.curate.workers import film, tasks
+from reelwright.pipelines.curate.workers.cut_batches import cut_batches
+from reelwright.pipelines.curate.workers.results import Scanned
+from reelwright.pipelines.curate.workers.settings import Settings
 
 HELD_BYTES = 64 << 20
 """Of clips that a task has cut, after which it leaves those of its next sources to other tasks."""

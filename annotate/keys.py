@@ -1,4 +1,4 @@
-"""Keys of servers: read where a run is started, and keys_in_environment to the workers that need them.
+"""Keys of servers: read where a run is started, and handed to the workers that need them.
 
 They go as an argument of the call that makes the worker: not in Ray's `runtime_env`, which its dashboard and logs show,
 and never into a recipe, a table, a fingerprint or a message.
@@ -30,7 +30,7 @@ def keys_of(annotators: Mapping[str, Configured]) -> Keys:
             if not key or not key.isprintable():
                 raise UserError(
                     f"annotator '{name}': chat.api_key_env names the environment variable '{variable}', which holds no "
-                    "key here; export it where this command runs: workers are keys_in_environment it"
+                    "key here; export it where this command runs: workers are handed it"
                 )
             found[variable] = key
     return found

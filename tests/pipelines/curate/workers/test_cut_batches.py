@@ -7,8 +7,8 @@ import pytest
 
 from reelwright.curation.clips import ClipConfig, PlannedClip, plan_clips
 from reelwright.curation.scan import Scan
+from reelwright.pipelines.curate.workers.cut_batches import COUNTED_PIXELS, cut_batches
 from reelwright.pipelines.recipes.curation import Batches
-from reelwright.pipelines.workers.cut_batches import COUNTED_PIXELS, cut_batches
 from tests.curation.test_clips import scan_of
 
 

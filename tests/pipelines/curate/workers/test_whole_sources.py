@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from reelwright.curation.media import kept
+from reelwright.curation.media import kept, worker_sandbox
 from reelwright.pipelines.curate.work import settings_of
-from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import Scanned
-from reelwright.pipelines.workers.whole_sources import ScanJob, scan_sources
+from reelwright.pipelines.curate.workers.results import Scanned
+from reelwright.pipelines.curate.workers.whole_sources import ScanJob, scan_sources
 from tests.footage import shots, write
 from tests.pipelines.helpers import recipe_of
 
@@ -34,4 +33,4 @@ def test_no_frames_stay_in_an_idle_sandbox(tmp_path, longest, clips):
     path = write(tmp_path / "a.mp4", shots((30, 30)))
     found = scanned(path, **longest)
     assert len(found.clip_ids) == clips
-    assert tasks._call(LIMITS, f"{__name__}:frames_waiting").value == 0
+    assert worker_sandbox.call(LIMITS, f"{__name__}:frames_waiting").value == 0

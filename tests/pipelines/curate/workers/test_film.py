@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from reelwright.curation.borders import BorderConfig
+from reelwright.curation.limits import Limits
 from reelwright.curation.scan import Scan, ScanLimits, scan, scan_to_json
 from reelwright.curation.shots import ShotConfig
-from reelwright.pipelines.recipes.curation import Limits
-from reelwright.pipelines.workers import film
+from reelwright.pipelines.curate.workers import film
 from tests.footage import shots, write
 from tests.pipelines.helpers import contents, curate, recipe_of
 

@@ -1,36 +1,13 @@
-"""Results of the stages that run on workers, beside `Probed`. `Failed` stands in for any of them."""
+"""Results of the stages that run on workers, beside `Probed` and `Annotated`. `Failed` stands in for any of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from reelwright.annotate import Failure
 from reelwright.curation.clips import PlannedClip
-from reelwright.curation.results import UNMEASURABLE, Failed
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """Columns that annotators computed of one clip, and their failures.
-
-    Args:
-        columns: Values as JSON knows them, fingerprints among them.
-        failures: One per annotator that failed or postponed the clip, or found nothing to measure in it.
-        seconds: Annotator -> time that it took.
-        usage: Tokens and cost of a model that was asked, since the last result.
-    """
-
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    failures: Sequence[Failed] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    usage: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Annotated:
-        """Read the JSON of `annotated_to_json` from a sandbox."""
-        return cls(value["columns"], [Failed(**failure) for failure in value["failures"]], value["seconds"])
+from reelwright.curation.results import Failed
 
 
 @dataclass(frozen=True)
@@ -95,16 +72,3 @@ class MediaWritten:
     """Files of the store with clips, unseen until `fragments` is committed."""
 
     fragments: str
-
-
-def plain_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as JSON-like values: arrays become lists."""
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in columns.items()}
-
-
-def failed_annotators(failures: Sequence[Failure]) -> list[Failed]:
-    """Return an annotation's failures as results."""
-    return [
-        Failed(f.annotator, f.error, f.detail, UNMEASURABLE if f.unmeasurable else "", postponed=f.postponed)
-        for f in failures
-    ]
