@@ -32,6 +32,7 @@ from typing import Any
 
 from reelwright.curation import usage
 from reelwright.curation.ingest.inputs import Input, Inputs
+from reelwright.curation.records.history import History
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
@@ -39,13 +40,12 @@ from reelwright.pipelines.annotate.run import runs_while_cutting
 from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import scan_job, settings_of, stages_of
+from reelwright.pipelines.curate.workers import tasks, whole_sources
+from reelwright.pipelines.curate.workers.results import Cut, Scanned
+from reelwright.pipelines.curate.workers.tasks import CutJob
+from reelwright.pipelines.curate.workers.whole_sources import ScanJob
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
-from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks, whole_sources
-from reelwright.pipelines.workers.results import Cut, Scanned
-from reelwright.pipelines.workers.tasks import CutJob
-from reelwright.pipelines.workers.whole_sources import ScanJob
 from tests.footage import frames, shots, write
 
 WORKERS = 24

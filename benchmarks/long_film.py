@@ -20,10 +20,10 @@ from benchmarks.memory import loop, minute
 from reelwright.curation import usage
 from reelwright.curation.media.sandbox import Reply, Sandbox
 from reelwright.curation.scan_parts import split_from_json
+from reelwright.pipelines.curate.workers import film
+from reelwright.pipelines.curate.workers.film import SANDBOXED
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.cluster import LOCAL
-from reelwright.pipelines.workers import film
-from reelwright.pipelines.workers.film import SANDBOXED
 
 
 def main() -> None:
@@ -49,8 +49,9 @@ def steps(path: Path, part_s: float, folder: Path) -> None:
         reply = sandbox.call(function, arguments)
         return reply, usage.end().cpu_s
 
-    cpu_s("reelwright.pipelines.workers.sandboxed:scan_source", uri=str(path.with_name("minute.mp4")), **how, **bounds)
-    whole, whole_s = cpu_s("reelwright.pipelines.workers.sandboxed:scan_source", uri=str(path), **how, **bounds)
+    scan = "reelwright.pipelines.curate.workers.sandboxed:scan_source"
+    cpu_s(scan, uri=str(path.with_name("minute.mp4")), **how, **bounds)
+    whole, whole_s = cpu_s(scan, uri=str(path), **how, **bounds)
     split, split_s = cpu_s(f"{SANDBOXED}:split_film", uri=str(path), part_s=part_s, shots=how["shots"], **bounds)
     found, values, files, parts_s, num_bytes = split_from_json(split.value, split.blobs[0]), [], [], [], 0
     for number, part in enumerate(found.parts):

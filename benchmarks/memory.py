@@ -31,7 +31,7 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     sandbox = Sandbox(memory_bytes=recipe.limits.memory_mib << 20)
     work = {"shots": recipe.shots.model_dump(), "borders": recipe.borders.model_dump()}
     arguments = {"uri": str(film), "max_frames": recipe.limits.max_frames, **work}
-    reply = sandbox.call("reelwright.pipelines.workers.sandboxed:scan_source", arguments)
+    reply = sandbox.call("reelwright.pipelines.curate.workers.sandboxed:scan_source", arguments)
     scan = scan_from_json(reply.value, reply.blobs[0])
     yield "memory.film_hours", scan.timing.num_frames / scan.timing.fps / 3600
     yield "memory.film_frames", scan.timing.num_frames
@@ -41,7 +41,7 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     chosen = clips[:: max(1, len(clips) // CUTS)]
     for clip in chosen:
         sandbox.call(
-            "reelwright.pipelines.workers.sandboxed:cut_source",
+            "reelwright.pipelines.curate.workers.sandboxed:cut_source",
             {
                 "uri": str(film),
                 "specs": [asdict(clip.spec)],

@@ -27,11 +27,11 @@ import pyarrow as pa
 
 from benchmarks.store_scale import BATCH, WORDS, ids, peak_mib
 from reelwright.annotate import SetAnnotator, load
+from reelwright.annotate.keys import Keys
 from reelwright.annotate.sets.clustering import kmeans
 from reelwright.annotate.sets.density import Density
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.sets import _compute, set_staleness
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

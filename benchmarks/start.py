@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.records.history import History
 from reelwright.curation.store import Store
-from reelwright.pipelines.records.history import History
 
 SIZES = (100_000, 1_000_000)
 NEW = 1_000

@@ -32,7 +32,6 @@ from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.precompute.run import Options, precompute
 from reelwright.pipelines.recipes.curation import load_recipe
-from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.latents import StoredSamples
@@ -43,6 +42,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import run
+from reelwright.training.weights.convert import network_tensors
 
 FOLDER = "natural"  # of the corpus
 CURATE = {"encode.preset": "ultrafast", "encode.crf": 20, "encode.max_short_side": 256, "clips.max_s": 1.3,

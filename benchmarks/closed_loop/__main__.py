@@ -134,7 +134,7 @@ def _over_seeds(rows: list[dict], kind: str) -> tuple[float, float]:
 
 def sheet(before: Evaluation, after: Evaluation) -> bytes:
     """Draw one row per kind: a real clip, then each prompt's middle frame before, then after, as a PNG."""
-    from reelwright.pipelines.browse.sheets import labelled_grid
+    from reelwright.curation.media.sheets import labelled_grid
 
     grid = [
         [(f"{kind}: real", frames_of(kind, 1000)[4])]

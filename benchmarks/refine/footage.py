@@ -19,7 +19,6 @@ from reelwright.model.sampling.solvers import euler
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.model.text import PackedText, load_text_encoder, pack_text
 from reelwright.pipelines.precompute.encoder import Encoder
-from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import stored_media
@@ -33,6 +32,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import run
+from reelwright.training.weights.convert import network_tensors
 
 __all__ = ["FOLDER", "measure"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from reelwright.annotate import Annotator, Failure, annotate_clips, load
 from reelwright.annotate.chat.registry import take_usage, waiting_reason
 from reelwright.annotate.contract import reads_video
+from reelwright.annotate.results import Annotated, failed_annotators, plain_columns
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
-from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 DECODERS = 2  # threads of it that decode at once
 

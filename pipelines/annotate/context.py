@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from reelwright.annotate.keys import Keys
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.progress import Progress

@@ -9,18 +9,18 @@ from functools import partial
 from typing import Any, Protocol
 
 from reelwright.annotate import Annotator, Computes
+from reelwright.annotate.keys import Keys
+from reelwright.annotate.results import Annotated
 from reelwright.curation.credentials import use
 from reelwright.curation.results import Failed
+from reelwright.pipelines.annotate import tasks
 from reelwright.pipelines.annotate.actor import AnnotatorActor
 from reelwright.pipelines.annotate.batches import Batch
 from reelwright.pipelines.annotate.context import AnnotationRun
-from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.watch import Watch
 from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.pipelines.runtime.flow import Flow
-from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import Annotated
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from reelwright.annotate import Annotator, schema_of
 from reelwright.annotate.contract import reads_video
+from reelwright.curation.records.attempts import Attempts
+from reelwright.curation.records.rows import failure_row
 from reelwright.curation.results import Failed
 from reelwright.curation.store.failures import Resolver
 from reelwright.curation.store.journal import Journal
@@ -19,8 +21,6 @@ from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, placement
 from reelwright.pipelines.annotate.load import producers_of
 from reelwright.pipelines.annotate.staleness import STALE, Staleness
-from reelwright.pipelines.records.attempts import Attempts
-from reelwright.pipelines.records.rows import failure_row
 
 HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2

@@ -12,10 +12,12 @@ import pyarrow as pa
 
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator
 from reelwright.annotate.contract import needs_of
+from reelwright.annotate.keys import Keys, keys_of
+from reelwright.curation.records.rows import failure_row
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
-from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
@@ -23,8 +25,6 @@ from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
 from reelwright.pipelines.annotate.staleness import staleness_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.records.rows import failure_row
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.progress import Progress
 
 

@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from reelwright.annotate import Computes, PartialResult, Postponed, SetAnnotator, load, schema_of
 from reelwright.annotate.chat.registry import close_chats, take_usage
+from reelwright.annotate.keys import Keys, keys_in_environment
 from reelwright.annotate.run import failure_of
 from reelwright.annotate.set_reader import rebatched
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotate.keys import Keys, keys_in_environment
 from reelwright.pipelines.annotate.set_members import MemberReader, Members
 from reelwright.pipelines.recipes.curation import Need
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from reelwright.curation.store.results import json_line
 from reelwright.errors import UserError
 from reelwright.pipelines.app.view import parse
-from reelwright.pipelines.serving.replies import answered, refused
+from reelwright.pipelines.runtime.serving.replies import answered, refused
 
 
 def endpoint(

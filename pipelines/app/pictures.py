@@ -39,7 +39,7 @@ class Pictures:
 
     def get(self, clip_id: str) -> bytes:
         """Return a clip's picture. Raises StoreError without media, MediaError where it does not decode."""
-        from reelwright.pipelines.browse.sheets import to_jpeg
+        from reelwright.curation.media.sheets import to_jpeg
 
         with self._lock:
             if clip_id in self._kept:

@@ -35,8 +35,8 @@ from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page, Strict, View
 from reelwright.pipelines.app.work.routes import Options, Work, work_routes
-from reelwright.pipelines.serving.ranges import ranged
-from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
+from reelwright.pipelines.runtime.serving.ranges import ranged
+from reelwright.pipelines.runtime.serving.replies import HANDLERS, answered, refused
 
 BUILT = Path(__file__).parent / "built"
 FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml",

@@ -113,13 +113,13 @@ class PeopleOptions:
 def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> None:
     from reelwright.curation.store.schema import table_of
     from reelwright.evaluation.rating.answers import progress
-    from reelwright.pipelines.serving.packages import refuse_without_packages
+    from reelwright.pipelines.runtime.serving.packages import refuse_without_packages
 
     refuse_without_packages("reel evaluate --rate")
     from reelwright.pipelines.evaluate.rating.desk import RatingDesk
     from reelwright.pipelines.evaluate.rating.routes import links, make_rating_app
-    from reelwright.pipelines.serving.guard import LOOPBACK
-    from reelwright.pipelines.serving.run import for_anybody, serve
+    from reelwright.pipelines.runtime.serving.guard import LOOPBACK
+    from reelwright.pipelines.runtime.serving.run import for_anybody, serve
 
     key = secret_of(key_env)
     if not key and host not in LOOPBACK:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from reelwright.curation.ingest.inputs import Input
-from reelwright.pipelines.recipes.curation import Limits
-from reelwright.pipelines.workers import tasks
+from reelwright.curation.limits import Limits
+from reelwright.pipelines.curate.workers import tasks
 
 CLEARED_WITHIN_S = 10.0
 """Machines that are busy for longer keep their copies until a later run finds them a day old."""

@@ -12,22 +12,22 @@ from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
+from reelwright.curation.records.committer import Committer
+from reelwright.curation.records.history import History
+from reelwright.curation.records.rows import failure_row, source_row
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.curate.work import BATCHED, probe_weight, scan_job, settings_of, stages_of
+from reelwright.pipelines.curate.workers.results import Cut, MediaWritten, Scanned
+from reelwright.pipelines.curate.workers.tasks import CutJob
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.records.committer import Committer
-from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.rows import failure_row, source_row
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
-from reelwright.pipelines.workers.tasks import CutJob
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
 SPOILT = "io: a file of the same bytes changed while it was read; the next run tries this one again"

@@ -10,6 +10,7 @@ from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.ingest.resolve import inputs_in_words
+from reelwright.curation.records.history import History
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
@@ -24,12 +25,11 @@ from reelwright.pipelines.curate.account import (
     measured,
 )
 from reelwright.pipelines.curate.price import price_lines
+from reelwright.pipelines.curate.workers import whole_sources
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices
-from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import whole_sources
 
 
 def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False, prices: Prices | None = None) -> str:

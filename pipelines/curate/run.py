@@ -3,18 +3,19 @@
 import time
 from dataclasses import replace
 
+from reelwright.annotate.keys import keys_of
 from reelwright.curation.ingest.inputs import Inputs
+from reelwright.curation.records.history import History
+from reelwright.curation.records.recaption import take_over
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.caption_readers import caption_readers
 from reelwright.pipelines.annotate.context import Report
-from reelwright.pipelines.annotate.keys import keys_of
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current, runs_while_cutting
 from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.recaption import take_over
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -41,7 +42,7 @@ def run_all(
         keep_ids=recipe.manifests.repeated_ids == "keep", images=recipe.images,
     )  # fmt: skip
     history.forget_mended_rows(inputs)
-    take_over(store, history.recaptioned, annotators)
+    take_over(store, history.recaptioned, caption_readers(store, annotators))
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report(failed_before=failed_before(store, annotators))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from reelwright.curation.ingest.inputs import Input
+from reelwright.curation.records.moves import Move
 from reelwright.curation.results import Failed, Probed
-from reelwright.pipelines.records.moves import Move
-from reelwright.pipelines.workers.results import Scanned
+from reelwright.pipelines.curate.workers.results import Scanned
 
 
 @dataclass

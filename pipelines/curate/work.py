@@ -8,10 +8,10 @@ from typing import Any
 
 from reelwright.curation.ingest.inputs import Input
 from reelwright.pipelines.curate.sources import Source
+from reelwright.pipelines.curate.workers import film, tasks, whole_sources
+from reelwright.pipelines.curate.workers.settings import Settings
+from reelwright.pipelines.curate.workers.whole_sources import ScanJob
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.workers import film, tasks, whole_sources
-from reelwright.pipelines.workers.settings import Settings
-from reelwright.pipelines.workers.whole_sources import ScanJob
 
 BATCHED = ("probe", "scan")
 """Stages that take several sources at a time."""

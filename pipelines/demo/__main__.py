@@ -138,15 +138,15 @@ def _titles(path: Path, store: str, snapshot: str) -> Path:
 
 def _compare(store: str, prompt: str, video: Path) -> None:
     """Put a picture of the generated clip under one of a clip that it was trained on."""
+    from reelwright.curation.media.sheets import clips_sheet
     from reelwright.curation.store import Store
-    from reelwright.pipelines.browse.sheets import clips_sheet, write_whole
 
     opened = Store.open(store)
     clip = "select clip_id from clips c join sources s on s.md5 = c.source_md5 where ? in (s.caption, '') limit 1"
     ids = opened.sql(clip, params=[prompt])["clip_id"].to_pylist()
     rows = [(f"clip {name}", mp4) for name, mp4 in opened.read_media(ids)]
     picture = clips_sheet([*rows, (f"generated: {prompt}", video.read_bytes())], columns=1, tile_height=192)
-    write_whole(video.with_suffix(".png"), picture)
+    video.with_suffix(".png").write_bytes(picture)
 
 
 def _with_captions(folder: Path) -> Path:

@@ -12,17 +12,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from reelwright.annotate.keys import Keys, keys_of
 from reelwright.curation.media.frames import read
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field as column
 from reelwright.curation.store.sql_text import is_one_of, literal
 from reelwright.evaluation.judging.contamination import refuse_learned
 from reelwright.evaluation.judging.recipe import JudgeRecipe, applies
 from reelwright.evaluation.measures.every_frame import every_frame
-from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.evaluate.counts import JudgedCounts
 from reelwright.pipelines.evaluate.run import Options
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.rewards.calling import score

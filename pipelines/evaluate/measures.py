@@ -11,6 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.annotate.contract import Annotator, Column, schema_of
+from reelwright.annotate.results import Annotated
+from reelwright.curation.limits import Limits
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.evaluation.measures import registry
@@ -18,11 +21,8 @@ from reelwright.pipelines.evaluate.counts import Measured
 from reelwright.pipelines.evaluate.measuring import Measurer
 from reelwright.pipelines.evaluate.nearest import embedding_of, fill_nearest, is_nearest
 from reelwright.pipelines.evaluate.run import LOCK, Options
-from reelwright.pipelines.recipes.curation import Limits
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers.results import Annotated
 
 GENERATIONS_A_CALL = 8
 COMMIT_S = 10.0

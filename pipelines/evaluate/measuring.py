@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reelwright.annotate.results import Annotated
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sandbox import Sandbox
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.pipelines.evaluate.sandboxed import loaded, measure_all
-from reelwright.pipelines.workers.results import Annotated
 
 Work = Sequence[tuple[str, Mapping[str, Any]]]
 """(name, parameters) of measures."""

@@ -52,8 +52,8 @@ def pictures(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
 
 
 def _picture(prompt: Prompt, model: Model) -> bytes:
+    from reelwright.curation.media.sheets import to_jpeg
     from reelwright.model.sampling.video_file import to_frames
-    from reelwright.pipelines.browse.sheets import to_jpeg
     from reelwright.pipelines.generate.initial import Beginning
 
     path = prompt.reference

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import is_one_of
 from reelwright.evaluation.errors import EvaluationError
@@ -21,7 +22,6 @@ from reelwright.pipelines.evaluate.generating import Made, Worker
 from reelwright.pipelines.evaluate.models import Model, distinct, on_device
 from reelwright.pipelines.evaluate.references import keep_references
 from reelwright.pipelines.evaluate.wanted import Wanted, default_name, evaluation_id, shared_settings, wanted
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work, pool_size
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress

@@ -11,8 +11,8 @@ from typing import Any
 
 from reelwright.annotate import annotate_clips
 from reelwright.annotate.contract import Annotator
+from reelwright.annotate.results import Annotated, failed_annotators, plain_columns
 from reelwright.evaluation.measures.registry import load
-from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 
 def measure_media(path: str, measures: list) -> dict[str, Any]:

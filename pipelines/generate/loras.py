@@ -12,7 +12,7 @@ from reelwright.errors import UserError
 from reelwright.model.config import AttentionConfig, TimestepShift
 from reelwright.model.refinement.noise import FULL
 from reelwright.model.weights.about import read_note
-from reelwright.pipelines.weights.convert import lora_file
+from reelwright.training.weights.convert import lora_file
 
 if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe

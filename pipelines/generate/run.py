@@ -43,7 +43,7 @@ from reelwright.pipelines.generate.refine import (
 )
 from reelwright.pipelines.generate.rescue import first_stage_of, kept_where_refinement_ends
 from reelwright.pipelines.generate.spool import Spool
-from reelwright.pipelines.weights.convert import exported_recipe
+from reelwright.training.weights.convert import exported_recipe
 
 if TYPE_CHECKING:
     from reelwright.model.dit import DiT
@@ -88,9 +88,9 @@ def find_source(path: Path) -> Source:
     Raises:
         UserError: the path is none of these.
     """
-    from reelwright.pipelines.weights.convert import recipe_of
     from reelwright.training.checkpoints import find_checkpoint, read_metadata
     from reelwright.training.errors import TrainError
+    from reelwright.training.weights.convert import recipe_of
 
     if not path.exists():
         raise UserError(f"{path}: there is no such checkpoint; give a run's folder, one of its checkpoints, or weights")
@@ -368,8 +368,8 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"
         return load_model(source.path, dtype=dtype, device=device), which
-    from reelwright.pipelines.weights.convert import network_tensors
     from reelwright.training.checkpoints import tensor_names
+    from reelwright.training.weights.convert import network_tensors
 
     if ema is None:
         ema = any(name.startswith("ema.") for name in tensor_names(source.path))

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from reelwright.curation.records.rows import failure_row
+from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
 from reelwright.pipelines.precompute.encoder import Encoded, Encoder
-from reelwright.pipelines.records.rows import failure_row
-from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work, pool_size
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress

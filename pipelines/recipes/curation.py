@@ -12,15 +12,15 @@ from pydantic import BaseModel, Field
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import CUTTING_VERSION, ClipConfig
 from reelwright.curation.ingest.inputs import ManifestConfig
+from reelwright.curation.limits import Limits
 from reelwright.curation.media.encode import EncodeConfig
-from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
 from reelwright.curation.signed import address
 from reelwright.pipelines.recipes.credentials import check_names
 from reelwright.recipe_files import RecipeError, load, parse_overrides
 
 __all__ = [
-    "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
+    "Batches", "CurateRecipe", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
     "merged", "parse_overrides",
 ]  # fmt: skip
 
@@ -61,19 +61,6 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
         description="seconds of a part: films of twice as many or more are scanned in parts, by many; 0: none",
     )
     annotators: dict[str, OwnNeed] = Field({}, description="of annotators that keep a process of their own, by name")
-
-
-class Limits(ScanLimits, frozen=True, extra="forbid"):
-    """Bounds that keep one hostile file from costing more than itself."""
-
-    memory_mib: int = Field(2048, ge=256, description="resident memory of a decoding process")
-    stall_s: float = Field(60.0, gt=0, description="seconds without a decoded frame after which a file is given up")
-    max_s: float = Field(21600.0, gt=0, description="seconds that one step on a file, such as its scan, may take")
-    attempts: int = Field(3, ge=1, description="times work is tried again after a worker or a node was lost")
-    input_cache_mib: int = Field(
-        20_480, ge=0, description="disk of a machine for copies of remote inputs, so that each is fetched once; 0: none"
-    )
-    max_cost_usd: float = Field(0.0, ge=0, description="what all chat models of a run may cost together; 0: no limit")
 
 
 class Batches(BaseModel, frozen=True, extra="forbid"):

@@ -1,1 +1,1 @@
-"""Ray, actors, the flow of tasks, signals, progress, jobs. Knows no command."""
+"""Ray, actors, the flow of tasks, progress, jobs, servers of pages: what verbs share. Knows no command."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reelwright.curation.records.runs import Run, recorded_run
 from reelwright.curation.store import Store
 from reelwright.errors import UserError
-from reelwright.pipelines.records.runs import Run, recorded_run
 from reelwright.training.mix import label
 from reelwright.training.recipe import TrainRecipe
 

@@ -11,9 +11,9 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.probe import md5_of
 from reelwright.curation.store import Store
+from reelwright.pipelines.curate.workers import tasks
+from reelwright.pipelines.curate.workers.results import MediaWritten
 from reelwright.pipelines.recipes.curation import RecipeError, load_recipe
-from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import MediaWritten
 from tests.pipelines.object_store import met
 
 

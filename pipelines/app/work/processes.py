@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation.records.status import under_way
 from reelwright.errors import UserError
 from reelwright.pipelines.app.work.commands import Where, line
-from reelwright.pipelines.records.status import under_way
 
 MOST_AT_ONCE, MOST_KEPT = 4, 100
 TAIL = 20 << 10  # bytes of output that a page shows

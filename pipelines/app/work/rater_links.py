@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from secrets import token_hex
 
 from reelwright.pipelines.evaluate.rating.routes import link_token
-from reelwright.pipelines.serving.guard import TOKEN, Guest
+from reelwright.pipelines.runtime.serving.guard import TOKEN, Guest
 
 LINK = re.compile(r"([0-9a-f]{16})\.([A-Za-z0-9_-]{1,400})\.([0-9a-f]{40})")
 """Study, name of the rater in base64, and the proof that this server handed the link out."""

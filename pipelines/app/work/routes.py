@@ -36,8 +36,8 @@ from reelwright.pipelines.app.work.reported import Reported
 from reelwright.pipelines.app.work.trainings import Trainings
 from reelwright.pipelines.app.work.watching import Watching, about_run
 from reelwright.pipelines.evaluate.rating.routes import rating_routes
-from reelwright.pipelines.serving.ranges import ranged
-from reelwright.pipelines.serving.replies import answered, refused
+from reelwright.pipelines.runtime.serving.ranges import ranged
+from reelwright.pipelines.runtime.serving.replies import answered, refused
 
 BUILT = Path(__file__).parent.parent / "built"
 PAGES = ("/runs", "/runs/{run}", "/models", "/models/{key}", "/evaluations", "/evaluations/{id}", "/generations/{id}",

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation.records.status import RUNNING, under_way
 from reelwright.curation.store import Store
 from reelwright.errors import UserError
 from reelwright.pipelines.app.about import shown
 from reelwright.pipelines.browse.progress import CHARTS, Chart, drawn
-from reelwright.pipelines.records.status import RUNNING, under_way
 
 LOG, RECIPE = "log.jsonl", "recipe.yaml"
 MORE_CHARTS = (

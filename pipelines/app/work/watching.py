@@ -9,12 +9,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from reelwright.curation.records.status import under_way
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literal
 from reelwright.errors import UserError
 from reelwright.pipelines.app.about import shown
 from reelwright.pipelines.browse.report import facts
-from reelwright.pipelines.records.status import under_way
 
 WATCHED = ("sources", "shots", "clips", "failures", "runs")
 MOST_FAILURES, MOST_LETTERS = 50, 2_000

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
+from reelwright.curation.media.sheets import strip, to_jpeg
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.sql_text import identifier
-from reelwright.pipelines.browse.sheets import strip, to_jpeg
 
 CLIPS = 6  # a sheet
 SAMPLE = 12

@@ -78,9 +78,9 @@ def _run(
     where: str | None,
     quiet: bool,
 ) -> "Report":
+    from reelwright.annotate.keys import keys_of
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotate.context import Report
-    from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
     from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current
     from reelwright.pipelines.runtime.cluster import cluster

@@ -30,15 +30,15 @@ def serve_app(
 ) -> None:
     """Look at the clips in a browser: filter, play, decide, and save what is shown as a snapshot."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.serving.packages import refuse_without_packages
+    from reelwright.pipelines.runtime.serving.packages import refuse_without_packages
 
     opened = Store.open(store)
     refuse_without_packages("reel app")
     from reelwright.pipelines.app.routes import make_app
     from reelwright.pipelines.app.work.rater_links import RaterLinks
     from reelwright.pipelines.app.work.routes import Options
-    from reelwright.pipelines.serving.guard import LOOPBACK
-    from reelwright.pipelines.serving.run import for_anybody, serve
+    from reelwright.pipelines.runtime.serving.guard import LOOPBACK
+    from reelwright.pipelines.runtime.serving.run import for_anybody, serve
 
     if allow_commands and host not in LOOPBACK:
         raise UserError("--allow-commands is for this machine alone; leave --host out, and come by: ssh -L")

@@ -44,8 +44,8 @@ def import_(
         _import_lora(source, out, base)
         return
     from reelwright.model.weights.weight_files import read_config
-    from reelwright.pipelines.weights.convert import import_weights, report_keys
-    from reelwright.pipelines.weights.describe import config_line
+    from reelwright.training.weights.convert import import_weights, report_keys
+    from reelwright.training.weights.describe import config_line
 
     weights = open_weights(source)
     config, extra = read_config(source, weights)
@@ -91,7 +91,7 @@ def export(
     --format writes files for other projects: a network for FastVideo and SGLang (diffusers), a LoRA for diffusers,
     FastVideo, ComfyUI or kohya. Weights and LoRA files are taken too, to turn one form into another.
     """
-    from reelwright.pipelines.weights.formats import Choice, is_lora_source
+    from reelwright.training.weights.formats import Choice, is_lora_source
 
     choice = Choice(ema, _dtype(dtype), adapter, base, _size(max_shard), components)
     if lora or is_lora_source(run):
@@ -101,8 +101,8 @@ def export(
 
 
 def _export_lora(source: Path, out: Path, form: str, choice, verify: bool) -> None:  # type: ignore[no-untyped-def]
-    from reelwright.pipelines.weights.formats import LORA_FORMATS, lora_layers_of, write_lora_as
-    from reelwright.pipelines.weights.verify import verify_lora
+    from reelwright.training.weights.formats import LORA_FORMATS, lora_layers_of, write_lora_as
+    from reelwright.training.weights.verify import verify_lora
 
     _among(form, LORA_FORMATS, "a LoRA")
     layers, note = lora_layers_of(source, choice)
@@ -115,9 +115,9 @@ def _export_lora(source: Path, out: Path, form: str, choice, verify: bool) -> No
 
 def _export_network(source: Path, out: Path, form: str, choice, verify: bool) -> None:  # type: ignore[no-untyped-def]
     from reelwright.pipelines.train.run import generate_command
-    from reelwright.pipelines.weights.convert import recipe_of
-    from reelwright.pipelines.weights.formats import NETWORK_FORMATS, open_network, write_network
-    from reelwright.pipelines.weights.verify import verify_network
+    from reelwright.training.weights.convert import recipe_of
+    from reelwright.training.weights.formats import NETWORK_FORMATS, open_network, write_network
+    from reelwright.training.weights.verify import verify_network
 
     _among(form, NETWORK_FORMATS, "a network")
     network = open_network(source, choice)
@@ -140,7 +140,7 @@ def _among(form: str, formats: tuple[str, ...], what: str) -> None:
 @checkpoint.command(epilog="Example:  reel checkpoint show runs/a")
 def show(path: Annotated[Path, typer.Argument(help="Training checkpoint, folder of weights, or LoRA file.")]) -> None:
     """Describe a checkpoint: network, sizes, keys and origin."""
-    from reelwright.pipelines.weights.describe import describe
+    from reelwright.training.weights.describe import describe
 
     say(*map(printable, describe(path)))
 
@@ -149,8 +149,8 @@ def _import_lora(source: Path, out: Path, base: Path | None) -> None:
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.errors import ModelError
     from reelwright.model.weights.weight_files import read_config
-    from reelwright.pipelines.weights.convert import check_lora, import_lora
-    from reelwright.pipelines.weights.describe import lora_line
+    from reelwright.training.weights.convert import check_lora, import_lora
+    from reelwright.training.weights.describe import lora_line
 
     config = read_config(base)[0] if base else LONGCAT_VIDEO
     try:

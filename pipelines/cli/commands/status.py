@@ -19,8 +19,8 @@ def status(
     all_runs: Annotated[bool, typer.Option("--all", help="Show runs that ended, too.")] = False,
 ) -> None:
     """Show what the runs of a store are doing: how far they are, time left, and what each stage takes."""
+    from reelwright.curation.records.status import RUNNING, read
     from reelwright.curation.store import Store
-    from reelwright.pipelines.records.status import RUNNING, read
 
     uri = Store.open(store).uri
     while True:
@@ -36,7 +36,7 @@ def status(
 
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one run."""
-    from reelwright.pipelines.records.status import LOST, RUNNING, SILENT_S
+    from reelwright.curation.records.status import LOST, RUNNING, SILENT_S
 
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["began"]))
     state = facts["state"]

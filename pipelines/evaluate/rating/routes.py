@@ -25,8 +25,8 @@ from reelwright.errors import UserError, first_line
 from reelwright.evaluation.rating.study import Study
 from reelwright.pipelines.evaluate.rating.desk import RatingDesk
 from reelwright.pipelines.evaluate.rating.pages import policy, served_page
-from reelwright.pipelines.serving.ranges import ranged
-from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
+from reelwright.pipelines.runtime.serving.ranges import ranged
+from reelwright.pipelines.runtime.serving.replies import HANDLERS, answered, refused
 
 LATER = "the server cannot do that at the moment; wait a little and try again"
 log = logging.getLogger("reelwright.pages")

@@ -127,11 +127,11 @@ def test_a_frame_of_absurd_size_is_refused_before_it_is_allocated(tmp_path):
     box = Sandbox(memory_bytes=700 << 20, stall_s=30)
     try:
         with pytest.raises(MediaError) as caught:
-            box.call("reelwright.pipelines.workers.sandboxed:probe_source", {"uri": str(bomb)})
+            box.call("reelwright.pipelines.curate.workers.sandboxed:probe_source", {"uri": str(bomb)})
         assert caught.value.kind in ("limit", "open", "decode", "memory", "not_video")
         arguments = {"uri": str(bomb), "shots": {}, "borders": {}, "max_frames": 100}
         with pytest.raises(MediaError):
-            box.call("reelwright.pipelines.workers.sandboxed:scan_source", arguments)
+            box.call("reelwright.pipelines.curate.workers.sandboxed:scan_source", arguments)
         assert box.peak_rss_bytes < 700 << 20
     finally:
         box.close()
@@ -183,7 +183,7 @@ def test_random_damage_never_does_worse_than_a_media_error(good):
             path.write_bytes(broken)
             work = {"uri": str(path), "shots": {"detector": "pyscenedetect"}, "borders": {}, "max_frames": 1000}
             try:
-                value = box.call("reelwright.pipelines.workers.sandboxed:scan_source", work).value
+                value = box.call("reelwright.pipelines.curate.workers.sandboxed:scan_source", work).value
                 assert value["num_frames"] > 0
             except MediaError as error:
                 assert error.kind != "bug", error.detail

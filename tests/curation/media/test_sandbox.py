@@ -102,7 +102,7 @@ def test_a_fifo_is_no_file(impatient, tmp_path):
     impatient.stall_s = 20
     for function in ("probe_source", "hash_source"):
         with pytest.raises(MediaError) as caught:
-            impatient.call(f"reelwright.pipelines.workers.sandboxed:{function}", {"uri": path})
+            impatient.call(f"reelwright.pipelines.curate.workers.sandboxed:{function}", {"uri": path})
         assert caught.value.kind == "io"
 
 

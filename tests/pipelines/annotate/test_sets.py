@@ -11,11 +11,11 @@ import pytest
 
 from reelwright.annotate import SetAnnotator, load
 from reelwright.annotate.contract import Stored
+from reelwright.annotate.keys import Keys
 from reelwright.annotate.sets.density import Density
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
 from reelwright.pipelines.annotate import set_members, sets
-from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.set_members import MemberReader, Members
 
 DIM, CLIPS = 4, 200

@@ -16,9 +16,9 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import add_lora
 from reelwright.model.lora.files import save_lora
 from reelwright.model.sampling.video_file import write_image, write_video
-from reelwright.pipelines.weights.convert import export_lora, export_weights, import_lora
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.weights.convert import export_lora, export_weights, import_lora
 from tests import footage
 from tests.curation.store.conftest import add_source
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from reelwright.curation.ingest.resolve import IngestError, list_inputs
+from reelwright.curation.records.history import History
+from reelwright.curation.records.rows import failure_row
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.rows import failure_row
 from tests.footage import HOSTILE, footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

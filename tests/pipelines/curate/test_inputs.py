@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.records.history import History
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.driver import Curation
-from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.progress import Progress
 from tests.footage import footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, curate, recipe_of

@@ -6,12 +6,12 @@ import signal
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.records.history import History
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.work import stages_of
-from reelwright.pipelines.records.history import History
+from reelwright.pipelines.curate.workers import tasks, whole_sources
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks, whole_sources
 from tests.footage import footage
 from tests.pipelines.helpers import recipe_of
 

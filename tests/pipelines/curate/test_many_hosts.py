@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reelwright.curation.records import status
 from reelwright.curation.store import Store
-from reelwright.pipelines.records import status
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents

@@ -29,7 +29,7 @@ from reelwright.pipelines.evaluate.rating.pages import videos_of, write_static
 from reelwright.pipelines.evaluate.rating.routes import links, make_rating_app
 from reelwright.pipelines.evaluate.rating.studies import Answers, find_study, make_study, take_in
 from reelwright.pipelines.evaluate.report.figures import figures
-from reelwright.pipelines.serving.run import PageServer
+from reelwright.pipelines.runtime.serving.run import PageServer
 from tests.conftest import ROOT
 from tests.pipelines.evaluate.made import make_evaluation
 
@@ -179,7 +179,7 @@ def test_a_killed_server_has_lost_no_answer_that_it_acknowledged(store: Store, t
         "from reelwright.pipelines.evaluate.rating.desk import RatingDesk\n"
         "from reelwright.pipelines.evaluate.rating.routes import make_rating_app\n"
         "from reelwright.pipelines.evaluate.rating.studies import find_study\n"
-        "from reelwright.pipelines.serving.run import serve\n"
+        "from reelwright.pipelines.runtime.serving.run import serve\n"
         "store = Store.open(sys.argv[1]); desk = RatingDesk(store, find_study(store, sys.argv[2]))\n"
         "say = lambda line: print(line, flush=True)\n"
         f"serve(make_rating_app(desk), host='127.0.0.1', port=0, holders={{{TOKEN!r}: ''}}, say=say)\n"

@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 
 from reelwright.model.dit import DiT
 from reelwright.model.lora.files import load_lora
-from reelwright.pipelines.weights.convert import export_lora, export_weights
 from reelwright.training.checkpoints import find_checkpoint, read_tensors, tensor_names
 from reelwright.training.distributed.world import World, start
 from reelwright.training.logs import read_log
 from reelwright.training.loop import Hooks, Trainer
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
+from reelwright.training.weights.convert import export_lora, export_weights
 from tests.training.made_up import ABOUT, MadeUp, recipe_of
 from tests.training.ranks import ranks
 

@@ -1,0 +1,45 @@
+"""Results of annotating that travel between processes and become rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reelwright.annotate.run import Failure
+from reelwright.curation.results import UNMEASURABLE, Failed
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Columns that annotators computed of one clip, and their failures.
+
+    Args:
+        columns: Values as JSON knows them, fingerprints among them.
+        failures: One per annotator that failed or postponed the clip, or found nothing to measure in it.
+        seconds: Annotator -> time that it took.
+        usage: Tokens and cost of a model that was asked, since the last result.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failed] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Annotated:
+        """Read it as a sandbox answers: its fields as JSON."""
+        return cls(value["columns"], [Failed(**failure) for failure in value["failures"]], value["seconds"])
+
+
+def plain_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as JSON-like values: arrays become lists."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in columns.items()}
+
+
+def failed_annotators(failures: Sequence[Failure]) -> list[Failed]:
+    """Return an annotation's failures as results."""
+    return [
+        Failed(f.annotator, f.error, f.detail, UNMEASURABLE if f.unmeasurable else "", postponed=f.postponed)
+        for f in failures
+    ]

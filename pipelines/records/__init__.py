@@ -1,1 +1,0 @@
-"""The records that a run leaves in the store: rows, commits in a safe order, and the history that a rerun reads."""

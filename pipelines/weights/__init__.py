@@ -1,1 +1,0 @@
-"""`reel checkpoint`: weights in and out, in the published layouts."""

@@ -1,0 +1,91 @@
+"""Inputs that need nothing are counted without a look at each; the outcome is as if each had been looked at."""
+
+import itertools
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest.inputs import Input, Span
+from reelwright.curation.records.history import History
+from reelwright.curation.records.settled import Settled
+from reelwright.curation.store import Store
+
+CUTTING = "0123456789abcdef"
+SPANS = (Span(1.0, 2.0),)
+
+
+def rows_and_inputs(folder: Path) -> tuple[list[dict], list[Input]]:
+    """A row for each kind of file and of what it may have become, and the inputs, some of which are new."""
+    rows, inputs = [], []
+    kinds = itertools.product(("ok", "duplicate", "failed"), ("remote", "there", "changed", "gone"), (None, "a cat"),
+                              (CUTTING, "other"), (0, 3), ((), SPANS), ("a cat", None))  # fmt: skip
+    for number, (state, place, caption, cutting, clips, spans, told) in enumerate(kinds):
+        uri = f"s3://b/{number:04}.mp4" if place == "remote" else str(folder / f"{number:04}.mp4")
+        if place in ("there", "changed"):
+            Path(uri).write_bytes(b"x" * number)
+        status = Path(uri).stat() if place == "there" else None
+        rows.append({
+            "uri": uri, "source_id": uri, "md5": f"{number:032}", "state": state, "caption": caption,
+            "bytes": status.st_size if status else 1, "num_clips": clips if state == "ok" else None,
+            "mtime_ns": status.st_mtime_ns if status else None if place == "remote" else 5,
+            "duplicate_of": f"s3://b/{number - number % 7:04}.mp4" if state == "duplicate" else None,
+            "no_clip_reason": f"reason {number % 3}" if state == "ok" and not clips else None,
+            "cutting_fingerprint": with_spans(cutting, spans) if state == "ok" else None,
+            "ingested_at": datetime(2026, 1, 1, 0, 0, number // 60, number % 60, UTC),
+        })  # fmt: skip
+        inputs.append(Input(uri, captions=(told,) if told else (), spans=spans))
+    inputs += [Input(f"s3://b/new-{n}.mp4") for n in range(5)]
+    return rows, sorted(inputs, key=lambda item: item.uri)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> tuple[Store, list[Input]]:
+    folder = tmp_path_factory.mktemp("settled")
+    store = Store.open(folder / "store", create=True)
+    rows, inputs = rows_and_inputs(folder)
+    store.append("sources", rows)
+    again = [r for r in rows if r["state"] == "ok"][::11]  # files that had other bytes before
+    later = {"ingested_at": datetime(2026, 2, 1, tzinfo=UTC)}
+    store.append("sources", [r | later | {"md5": "f" + r["md5"][1:]} for r in again])
+    store.append("failures", [
+        {"uri": r["uri"], "stage": "probe", "error": "io: away" if n % 2 else "open: no film", "attempts": 1,
+         "at": datetime(2026, 1, 2, tzinfo=UTC)}
+        for n, r in enumerate(rows) if r["state"] == "failed"
+    ])  # fmt: skip
+    return store, inputs
+
+
+@pytest.mark.parametrize("option", [{}, {"retry_failed": True}, {"recut": True}, {"keep_ids": True}], ids=str)
+def test_the_outcome_is_as_if_each_input_was_looked_at(filled, option, monkeypatch):
+    store, inputs = filled
+
+    def outcome() -> list:
+        found = History(store, inputs, CUTTING, **option)
+        return [
+            [i.uri for i in found.todo], {k: n for k, n in found.done_before.items() if n}, dict(found.no_clip),
+            found.cut_otherwise, found.replaced, set(found.touched), found.recut_md5s, found.moves.made,
+            [i.uri for i in found.recaptioned], {row["md5"]: found.by_md5.get(row["md5"]) for row in md5s(store)},
+        ]  # fmt: skip
+
+    quick = outcome()
+    assert quick[0]
+    before = Settled.__post_init__
+
+    def open_all(self: Settled) -> None:
+        before(self)
+        self._is_open[:] = True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Settled, "__post_init__", open_all)
+        assert outcome() == quick
+    settled = Settled.sort
+    looked_at = []
+    monkeypatch.setattr(Settled, "sort", lambda self, files: looked_at.append(n := settled(self, files)) or n)
+    History(store, inputs, CUTTING, **option)
+    assert len(looked_at[0][1]) < 0.9 * len(inputs), "some were settled at once"
+
+
+def md5s(store: Store) -> list[dict]:
+    return store.read("sources", ["md5"]).to_pylist()
