@@ -11,8 +11,8 @@ that, and the same recipe is trained again on it for as many steps.
 Likeness is how much nearer a video lies to real clips of its own kind than to the others', at 14 x 8 px, over what real
 clips have: 1 is as real clips, below 0 another kind is nearer. No run has seen these clips. Prints its change per kind
 with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes
-to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
-before, after.
+to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. A seed in which nothing is called
+weak is counted and not trained again. The sheet: one row per kind; real, before, after.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import t
@@ -78,30 +79,37 @@ def _seed(folder: Path, demo: Store, seed: int, args: argparse.Namespace) -> dic
     advice = weigh(store, "before", "all", "weighed", out / "weights.json", SQL)
     weak = [one["category"] for one in advice["categories"] if one["weak"]]
     print(f"weak: {', '.join(weak) or 'none'}; weights of clusters: {advice['weights']}", flush=True)
-    if not advice["weights"]:
-        raise SystemExit(f"seed {seed}: no weak category near scarce footage was found")
-    after = evaluate(store, train(store, "weighed", recipe, out), suite, "after", seed)
     effective = advice["effective_size"]
-    row = {
-        "seed": seed, "weak": weak, "effective": [effective["before"], effective["after"]],
-        "weights": advice["weights"],
-        "before": {kind: values.tolist() for kind, values in before.likeness.items()},
-        "after": {kind: values.tolist() for kind, values in after.likeness.items()},
+    row: dict[str, Any] = {
+        "seed": seed, "weak": weak, "weights": advice["weights"],
+        "effective": [effective["before"], effective["after"]], "before": _values(before), "after": None,
     }  # fmt: skip
+    if advice["weights"]:
+        after = evaluate(store, train(store, "weighed", recipe, out), suite, "after", seed)
+        row["after"] = _values(after)
+        if args.sheet and not any(one["after"] for one in done):
+            args.sheet.write_bytes(sheet(before, after))
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row) + "\n")
-    if args.sheet and seed == 0:
-        args.sheet.write_bytes(sheet(before, after))
     return row
+
+
+def _values(found: Evaluation) -> dict[str, list[list[float]]]:
+    return {kind: values.tolist() for kind, values in found.likeness.items()}
 
 
 def summary(rows: list[dict]) -> list[str]:
     """Return the table: likeness of each kind before and after, and the change with its interval."""
     found = sum(STARVED in row["weak"] for row in rows)
     others = sum(len(set(row["weak"]) - {STARVED}) for row in rows)
+    told = f"{len(rows)} seeds; {STARVED}, the starved kind, was called weak in {found}; other kinds {others} times"
+    rows = [row for row in rows if row["after"]]
+    if not rows:
+        return [told]
     was, became = np.mean([row["effective"] for row in rows], axis=0)
     lines = [
-        f"{len(rows)} seeds; {STARVED}, the starved kind, was called weak in {found}; other kinds {others} times",
+        told,
+        f"{len(rows)} seeds were weighed up and trained again; all that follows is of these",
         f"effective size, before and after: {was:.1f} and {became:.1f}",
         "kind      before   after    change, 95 % interval over prompts and seeds; over seeds alone",
     ]

@@ -11,7 +11,7 @@ from benchmarks.closed_loop.footage import KINDS, STARVED, take
 from reelwright.curation.store import Store
 from reelwright.pipelines.demo import footage
 
-TAKE_FRAMES = 48
+TAKE_FRAMES = 72
 SQL = "select clip_id from clips where duration_s >= 1.125 and width > height"
 """Clips that fill the recipe's frames, and its shape."""
 
