@@ -53,8 +53,9 @@ def test_the_page_s_commands_tune_all_three_and_judge_an_evaluation(tmp_path: Pa
     rated = store.sql("select value, uncalibrated from ratings where not is_human").to_pylist()
     told = re.search(r"overall: (\d+) made, 0 there before(?:, (\d+) without a value)?", said["reel evaluate --name"])
     assert told, said
-    assert (len(rated), 160) == (int(told[1]), int(told[1]) + int(told[2] or 0)), "each has the judge's score, or is told"
-    assert len(rated) >= 157, "small models break the answer's form for at most one video in 160: benchmarks/RESULTS.md"
+    made, lacking = int(told[1]), int(told[2] or 0)
+    assert (len(rated), 160) == (made, made + lacking), "each has the judge's score, or is counted"
+    assert lacking <= 3, "so small a judge breaks its answer's form now and then: benchmarks/RESULTS.md"
     points = read_judge(tuned / "judge" / "model" / FILE).maps["overall"]
     assert {row["value"] <= points[-1][1] and row["uncalibrated"] is not None for row in rated} == {True}
     [both] = store.sql(
