@@ -47,15 +47,19 @@ def test_the_page_s_commands_tune_all_three_and_judge_an_evaluation(tmp_path: Pa
             (tmp_path / "judge.yaml").write_text(f"judge: {found[1]}\n")
         said[" ".join(command.split()[:3])] = run(command, tmp_path)
     tuned = tmp_path / "try" / "tuned"
-    for use, figure in FIGURES.items():  # over 0.9 in the mean of seeds: `python -m benchmarks.tuning`
-        assert read_result(tuned / use)["measured"][figure] > 0.8, use
+    for use, figure in FIGURES.items():  # as every seed of `python -m benchmarks.tuning`
+        assert read_result(tuned / use)["measured"][figure] > 0.9, use
     store = Store.open(tmp_path / "try" / "store")
     rated = store.sql("select value, uncalibrated from ratings where not is_human").to_pylist()
-    assert len(rated) == 80, "each generation has the judge's score"
+    told = re.search(r"overall: (\d+) made, 0 there before(?:, (\d+) without a value)?", said["reel evaluate --name"])
+    assert told, said
+    made, lacking = int(told[1]), int(told[2] or 0)
+    assert (len(rated), 160) == (made, made + lacking), "each has the judge's score, or is counted"
+    assert lacking <= 3, "so small a judge breaks its answer's form now and then: benchmarks/RESULTS.md"
     points = read_judge(tuned / "judge" / "model" / FILE).maps["overall"]
     assert {row["value"] <= points[-1][1] and row["uncalibrated"] is not None for row in rated} == {True}
     [both] = store.sql(
         "select corr(people, judge) as r from (select avg(value) filter (is_human) as people, "
         "avg(value) filter (not is_human) as judge from ratings where kind = 'mos' group by generation_id)"
     ).to_pylist()
-    assert both["r"] > 0.8, "most of these videos are those that it learned from"
+    assert both["r"] > 0.9, "most of these videos are those that it learned from"
