@@ -72,6 +72,31 @@ def test_stronger_settings_do_more(step, weak, strong):
     assert much > 1.5 * little
 
 
+@pytest.mark.parametrize("sigma", [0, 0.6, 0.8, 1.5])
+def test_blur_spreads_an_edge_by_the_sigma_that_is_asked_for(sigma):
+    """Differences across a blurred step are the blur itself, and its variance is sigma², below a pixel too."""
+    edge = np.repeat(np.where(np.arange(40) < 20, 0, 200)[None, :, None], 40, 0).repeat(3, -1).astype(np.uint8)
+    found = degrade(np.stack([edge, edge.swapaxes(0, 1)]), only("blur", sigma=(sigma, sigma)), 1).astype(float)
+    for profile in (found[0, 20, :, 0], found[1, :, 20, 0]):
+        across = np.diff(profile)
+        assert (across * (np.arange(39) - 19.0) ** 2).sum() / across.sum() == pytest.approx(sigma**2, abs=0.05)
+
+
+def test_resizing_treats_both_sides_alike():
+    """Of a picture with rows and columns swapped it makes the same one, swapped."""
+    clip = frames(8)
+    config = only("resize", factor=(0.3, 0.6)).model_copy(update={"walk": 0.5})
+    swapped = degrade(np.ascontiguousarray(clip.swapaxes(1, 2)), config, 5).swapaxes(1, 2)
+    np.testing.assert_allclose(degrade(clip, config, 5).astype(int), swapped.astype(int), rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_degradation_changes_colours_with_one_another(step):
+    plain = np.broadcast_to(np.uint8([190, 120, 50]), (4, 32, 48, 3)).copy()
+    found = degrade(plain, only(step), 3).mean((0, 1, 2))
+    np.testing.assert_allclose(found, [190, 120, 50], rtol=0, atol=4)
+
+
 @pytest.mark.parametrize(("step", "strengths"), [
     ("blur", {"sigma": (0.3, 3)}), ("resize", {"factor": (0.2, 1)}), ("noise", {"sigma": (1, 20)}),
     ("jpeg", {"quality": (5, 95)}),

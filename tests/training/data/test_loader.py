@@ -4,6 +4,7 @@ remedy."""
 import json
 import pickle
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from reelwright.training.data.encode import (
     Decoded,
     encode_frames,
     fingerprints_of,
+    item_bytes,
     latents_row,
     read_into,
     text_rows,
@@ -171,8 +173,9 @@ def test_batches_hold_what_was_encoded(encoded):
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 def test_bytes_round_trip(dtype):
     x = torch.randn(3, 5).to({"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype])
-    out = np.empty((3, 5), np.float32)
-    read_into(out, to_bytes(x.float(), dtype), dtype)
+    out, data = np.empty((3, 5), np.float32), to_bytes(x.float(), dtype)
+    assert len(data) == 15 * item_bytes(dtype)
+    read_into(out, data, dtype)
     assert (torch.from_numpy(out) == x.float()).all()
 
 
@@ -195,7 +198,10 @@ def test_threads_change_nothing(encoded, workers):
     recipe = recipe_of()
     expected = facts(loader_of(encoded))
     changed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": workers, "prefetch": 2})})
-    assert facts(loader_of(encoded, changed)) == expected
+    began = time.perf_counter()
+    batches = list(loader_of(encoded, changed))
+    assert 0 < sum(batch.wait_s for batch in batches) <= time.perf_counter() - began
+    assert facts(batches) == expected
 
 
 def test_ranks_and_resuming_give_the_same_samples(encoded):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.model.config import DiTConfig
-from reelwright.training.data.mix_plan import lines
+from reelwright.training.data.mix_plan import lines, overlapping
 from reelwright.training.data.mix_steps import dealt
 from reelwright.training.data.plan import OVERLAPPING, TRAINED, read_plan, write_plan
 from reelwright.training.data.schedule import Schedule
@@ -190,6 +190,15 @@ def test_another_cut_of_held_out_frames_is_not_trained_on():
         source, start, end = where[i]
         assert not any(s == source and a < end and start < b for s, a, b in held)
     assert plan.unused[OVERLAPPING] >= len(held) // 2
+
+
+def test_clips_that_touch_do_not_overlap():
+    """A clip ends before its `end_frame`, at which the next one of the source may begin."""
+    cuts = [("s", 100, 180), ("s", 20, 100), ("s", 180, 260), ("s", 179, 260), ("s", 20, 101), ("t", 100, 180)]
+    cuts += [("s", 120, 130), (None, 100, 180), ("s", None, None)]
+    rows = pa.table(dict(zip(("source_md5", "start_frame", "end_frame"), zip(*cuts, strict=True), strict=True)))
+    held = np.arange(len(cuts)) == 0
+    assert np.flatnonzero(overlapping(rows, held)).tolist() == [3, 4, 6]
 
 
 def test_what_is_wanted_of_a_clip_in_two_snapshots_is_wanted_once():

@@ -3,17 +3,20 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.text import load_text_encoder
+from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.disk_cache import DiskCache
-from reelwright.training.data.encode import encode_frames, encoded_row, fingerprints_of
-from reelwright.training.data.fresh import FreshSamples, stored_media
+from reelwright.training.data.encode import Decoded, encode_frames, encoded_row, fingerprints_of
+from reelwright.training.data.fresh import FreshSamples, MixedSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import make_schedule
+from reelwright.training.data.schedule import Draw
 from reelwright.training.data.windows import wanted_windows
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
@@ -97,6 +100,28 @@ def test_several_windows_of_a_clip_are_drawn(encoded, tmp_path):
             (key,) = (key for key, x in of_clip.items() if torch.equal(x, latents))
             seen.add(key)
     assert seen == {key for _, key in expected}
+
+
+def test_windows_made_at_a_draw_lie_evenly_over_the_whole_clip(filled):
+    places = []
+
+    def noting(mp4: bytes, bucket: Bucket, at: float) -> Decoded:
+        places.append(at)
+        return decode(mp4, bucket, at)
+
+    draws = [Draw("clip00", i, int(seed), 0) for i, seed in enumerate(np.random.default_rng(0).integers(0, 2**62, 300))]
+    fresh_of(filled, recipe_of(), noting).latents(Bucket(1, 64, 64), draws)
+    assert len(places) == 300
+    assert np.abs(np.sort(places) - (np.arange(300) + 0.5) / 300).max() < 0.1  # Kolmogorov's 0.5 % point is 0.1
+
+
+def test_a_mix_is_on_the_device_of_the_encoders_that_it_has(encoded):
+    fresh = fresh_of(encoded, recipe_of())
+    stored = StoredSamples(encoded, make_schedule(encoded, "all", recipe_of()), fingerprints_of(recipe_of()))
+    assert fresh.device == torch.device("cpu")
+    assert FreshSamples(fresh.media, None, None, decode).device is None
+    devices = [MixedSamples(*pair).device for pair in ((stored, fresh), (fresh, stored), (stored, stored))]
+    assert devices == [fresh.device, fresh.device, None]
 
 
 def test_a_cache_keeps_within_its_size(tmp_path):
