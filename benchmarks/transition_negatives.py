@@ -165,6 +165,23 @@ def curtain(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return out
 
 
+def ripples(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Water below or beside what stands, for two seconds or longer: waves of many lengths, each at its own pace."""
+    out = np.repeat(a[:1], len(a), 0)
+    water = out[:, round(HEIGHT * rng.uniform(0.3, 0.55)) :] if rng.random() < 0.6 else out[:, :, : round(WIDTH * 0.55)]
+    y, x = np.mgrid[: water.shape[1], : water.shape[2]].astype(np.float32)
+    waves, t = np.zeros(water.shape[:3], np.float32), np.arange(len(a), dtype=np.float32)[:, None, None]
+    length, pace = rng.uniform(12, 60), rng.uniform(0.03, 0.15)  # px; radians a frame
+    for _ in range(24):
+        way, phase = rng.uniform(0, 2 * np.pi, 2)
+        crests = 2 * np.pi / (length * rng.uniform(0.4, 1.6)) * (np.cos(way) * x + np.sin(way) * y) + phase
+        turn = np.float32(pace * rng.uniform(0.3, 1.7)) * t
+        waves += np.cos(turn) * np.cos(crests) - np.sin(turn) * np.sin(crests)
+    colours = b[0].reshape(-1, 3).mean(0), rng.uniform(8, 16, 3)
+    water[:] = (colours[0] + waves[..., None] * colours[1]).clip(0, 255)
+    return out[: 50 if rng.random() < 0.5 else len(out)]
+
+
 def plain(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return a
 
@@ -212,6 +229,6 @@ NEGATIVES: dict[str, Made] = {
     f.__name__: f
     for f in (
         whip_pan, pan_one_width, steady_pan, crossing, passer_by, parallax, fast_zoom, credits_roll, page_scroll,
-        panel_slides, inset_moves, picture_in_picture, lights, focus_pull, shake, curtain, plain,
+        panel_slides, inset_moves, picture_in_picture, lights, focus_pull, shake, curtain, ripples, plain,
     )
 }  # fmt: skip

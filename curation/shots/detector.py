@@ -24,7 +24,7 @@ from reelwright.curation.shots.repeats import Distinct
 from reelwright.curation.shots.types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 6  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 7  # of the code whose results a fingerprint stands for: raise it whenever they may change
 STANDS_S = 1.0  # a picture that stands longer says nothing about the rate around it
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 

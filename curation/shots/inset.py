@@ -1,7 +1,8 @@
 """Cuts and dissolves within a window of the picture: a studio's screen, a desk's graphics stay around them.
 
 Their shape distinguishes them from things that move: the pixels that change fill a rectangle, all outside of it stays,
- and inside all pixels go the same share of their way at the same time.
+and inside all pixels go the same share of their way at the same time. Water or smoke that fills a rectangle can do so
+for a second too; a mixture loses contrast on its way, and they do not (`mixed`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from reelwright.curation.shots.follow import changing, found_whole
 from reelwright.curation.shots.footage import BLOCK_H, BLOCK_W, COLUMNS, HEIGHT, ROWS, WIDTH, Footage
+from reelwright.curation.shots.mixed import paleness
 from reelwright.curation.shots.types import Transition
 
 CHANGED = 18.0  # grey levels, of the colour that changed most
@@ -24,6 +26,7 @@ ALIKE = 0.8  # ... of its blocks, wherever a camera that moves may have put them
 FLAT, FAINT = 12.0, 4.0  # grey levels of contrast: less in both pictures is a light, less in one a plain thing
 TOGETHER = 0.08  # of the squared change, that pixels may differ in how far they are on their way
 BACK = 0.08  # of the change, that may be undone meanwhile
+PALE = 0.64  # of the contrast that mixtures lose (dissolves: 0.67 or more; water, smoke: below 0.61, mostly 0.3)
 BESIDE = 8  # frames beyond the transition from which its window is seen as it is
 SAMPLES = 9  # frames of a span looked at first
 SHORTEST, LONGEST = 4, 90  # frames
@@ -96,9 +99,15 @@ def _dissolved(footage: Footage, start: int, end: int) -> Transition | None:
     back = float(np.clip(-np.diff(share), 0, None).sum())
     if apart > TOGETHER or back > BACK or not SHORTEST <= last - first + 1 <= LONGEST:
         return None
-    if not _stays(footage, first - 1, last + 1, box) or _likeness(footage, first - 1, last + 1, box) > ALIKE:
+    is_whole = _stays(footage, first - 1, last + 1, box)
+    if not is_whole or _likeness(footage, first - 1, last + 1, box) > ALIKE or not _mixes(footage, first, last, box):
         return None
     return Transition(first, last, float(1 - apart / TOGETHER / 2))
+
+
+def _mixes(footage: Footage, first: int, last: int, box: Box) -> bool:
+    """Return whether the window's frames [first, last] are as pale as mixtures of those beside them."""
+    return paleness(footage.small[first - 1 : last + 2, box[0], box[1]]) > PALE
 
 
 def _stays(footage: Footage, before: int, after: int, box: Box) -> bool:

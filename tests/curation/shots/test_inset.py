@@ -7,6 +7,7 @@ import pytest
 
 from reelwright.curation.shots.footage import Footage, shrink
 from reelwright.curation.shots.inset import find_inset_dissolves, window_changed
+from reelwright.pipelines.demo import scenes
 
 from .footage_maker import in_studio, join, scene, to_frames
 from .test_cascade import found_in
@@ -50,3 +51,24 @@ def test_a_fine_pattern_that_moves_slowly_between_plain_sides_is_no_dissolve():
     assert window_changed(footage.small[8], footage.small[50])  # it looks like a window
     spans = [(start, start + gap) for gap in (64, 32, 16) for start in range(0, 99 - gap, gap // 4)]
     assert find_inset_dissolves(footage, spans, []) == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 6, 7])
+def test_water_under_a_sky_that_stands_is_no_dissolve_in_a_window(seed):
+    take = sea(seed, 48)
+    assert any(window_changed(*take[[t, t + 32]]) for t in (0, 8))  # it looks like a window
+    assert found_in(take) == []
+
+
+@pytest.mark.parametrize("length", [12, 25])
+def test_a_dissolve_to_another_take_of_the_same_sea_is_found(length):
+    found = found_in(to_frames(join(sea(3, 110), sea(4, 110), 40, length, "dissolve"), noise=0))
+    assert len(found) == 1
+    assert abs(found[0].first - 40) <= 3
+    assert found[0].last <= 40 + length + 2
+
+
+def sea(seed: int, num_frames: int) -> np.ndarray:
+    """Waves under a sky that stands, at 24 frames a second: uint8 [T, 27, 48, 3]."""
+    draw = scenes.sea(np.random.default_rng(seed), 480, 270)
+    return shrink(np.stack([draw(t / 24) for t in range(num_frames)]))
