@@ -66,12 +66,7 @@ def run(
             hooks.say(_mfu_line(world.device))
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
-    rehearsal = None
-    if recipe.compute.compile:
-        held_out = schedule.validation(recipe.validation.clips)
-        rehearsal = Rehearsal.of(recipe, schedule.shapes(), held_out)
-        roles = 1 + len(recipe.objective.adapters)  # a compiled block has a graph per role
-        compile_for(roles * (len(rehearsal.training) + len(rehearsal.validation)))
+    rehearsal = _rehearsal(recipe, schedule) if recipe.compute.compile else None
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
@@ -94,6 +89,14 @@ def run(
         metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,
     )  # fmt: skip
     return trainer.run()
+
+
+def _rehearsal(recipe: TrainRecipe, schedule: Schedule) -> Rehearsal:
+    """Return the shapes to come, each to be compiled once per role."""
+    rehearsal = Rehearsal.of(recipe, schedule.shapes(), schedule.validation(recipe.validation.clips))
+    roles = 1 + len(recipe.objective.adapters)  # a compiled block has a graph per role
+    compile_for(roles * (len(rehearsal.training) + len(rehearsal.validation)))
+    return rehearsal
 
 
 def left_out_of(folder: Path) -> list[str] | None:
