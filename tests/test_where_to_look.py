@@ -1,4 +1,4 @@
-"""The architecture page's paths exist, and its table of questions names functions that are there."""
+"""Paths that developers' pages name exist, and the table of questions names functions that are there."""
 
 import re
 
@@ -7,7 +7,10 @@ import pytest
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-PATHS = set(re.findall(r"`((?:annotate|curation|kernels|model|pipelines|training)(?:/[\w.]+)*/?)`", PAGE))
+OTHERS = [(ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md", "docs/glossary.md")]
+PACKAGES = "annotate|benchmarks|configs|curation|deploy|evaluation|kernels|model|pipelines|training"
+PATHS = set(re.findall(rf"`((?:{PACKAGES})(?:/[\w.]+)*/?)`", "\n".join([PAGE, *OTHERS])))
+PATHS = {path for path in PATHS if "NAME" not in path}  # of a file to be written
 ROWS = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", PAGE.split("**Where to look**")[1].split("\n\n**")[0], re.M))
 NAMED = {question: re.findall(r"`(\w+)` in `([\w/]+\.py)`", answer) for question, answer in ROWS.items()}
 
