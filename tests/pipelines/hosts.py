@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,10 +81,21 @@ class Host:
 
     def start(self, command: Sequence[str | Path], environment: dict[str, str], log: str) -> subprocess.Popen[str]:
         """Start a command; it writes to a file `log` of the host's folder."""
-        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c",
-                  'mount --bind "$0" /tmp && cd /tmp && exec "$@"', str(self.folder), *map(str, command)]  # fmt: skip
+        steps = f'{self._code_below_tmp()}mount --rbind "$0" /tmp && cd /tmp && exec "$@"'
+        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
+        inside += map(str, command)
         out = (self.folder / log).open("a")
         return subprocess.Popen(inside, env=environment | self.clock, stdout=out, stderr=subprocess.STDOUT, text=True)
+
+    def _code_below_tmp(self) -> str:
+        """Return the commands that keep a checkout or an environment in /tmp where it is."""
+        steps = ""
+        for code in {ROOT, Path(sys.prefix)}:
+            if code.is_relative_to("/tmp"):
+                at = self.folder / code.relative_to("/tmp")
+                at.mkdir(parents=True, exist_ok=True)
+                steps += f"mount --rbind {shlex.quote(str(code))} {shlex.quote(str(at))} && "
+        return steps
 
     def said(self, log: str) -> str:
         path = self.folder / log
