@@ -32,6 +32,15 @@ class Annotated:
         return cls(value["columns"], [Failed(**failure) for failure in value["failures"]], value["seconds"])
 
 
+def joined(parts: Sequence[Annotated]) -> Annotated:
+    """Return the results of several calls about one clip as one, without usage."""
+    return Annotated(
+        columns={name: value for part in parts for name, value in part.columns.items()},
+        failures=[failed for part in parts for failed in part.failures],
+        seconds={name: seconds for part in parts for name, seconds in part.seconds.items()},
+    )
+
+
 def plain_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as JSON-like values: arrays become lists."""
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in columns.items()}

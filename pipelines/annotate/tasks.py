@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelwright.annotate.results import Annotated
+from reelwright.annotate.results import Annotated, joined
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.worker_sandbox import call
 from reelwright.curation.results import Failed
@@ -61,12 +61,7 @@ def annotate_file(
     except MediaError as error:
         if len(annotators) == 1:
             return Annotated(failures=[Failed.by(annotators[0][0], error)])
-    parts = [annotate_file(limits, path, [annotator], row, producers) for annotator in annotators]
-    return Annotated(
-        columns={name: value for part in parts for name, value in part.columns.items()},
-        failures=[failed for part in parts for failed in part.failures],
-        seconds={name: seconds for part in parts for name, seconds in part.seconds.items()},
-    )
+    return joined([annotate_file(limits, path, [annotator], row, producers) for annotator in annotators])
 
 
 def laid_down(folder: str, mp4: bytes) -> str:

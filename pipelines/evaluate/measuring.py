@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelwright.annotate.results import Annotated
+from reelwright.annotate.results import Annotated, joined
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sandbox import Sandbox
 from reelwright.curation.results import Failed
@@ -45,12 +45,7 @@ class Measurer:
         except MediaError as error:
             if len(work) == 1:
                 return Annotated(failures=[Failed.by(work[0][0], error)])
-        parts = [self._one(path, [one]) for one in work]
-        return Annotated(
-            columns={name: value for part in parts for name, value in part.columns.items()},
-            failures=[failed for part in parts for failed in part.failures],
-            seconds={name: seconds for part in parts for name, seconds in part.seconds.items()},
-        )
+        return joined([self._one(path, [one]) for one in work])
 
 
 def _laid_down(folder: str, mp4: bytes) -> str:
