@@ -201,15 +201,15 @@ class Flow:
                 room -= 1
 
     def _take(self, stage: str) -> list[_Work]:
-        """Take work for one task off the queue: as much as lasts well, and less as the queue gets short.
+        """Take work for one task off the queue: as much as lasts well, and less as the work gets short.
 
-        So that no worker has the last of it while others have none.
+        So that no worker has the last of it while others have none. What waits for an earlier stage comes here too.
         """
         queue, pace = self._queues[stage], self._paces.get(stage)
         work = [queue.popleft()]
         if pace is None or work[0].alone or not work[0].weight:
             return work
-        most = -(-(len(queue) + 1) // self.slots())
+        most = -(-(1 + self._up_to(stage)) // self.slots())
         weight = work[0].weight
         while queue and len(work) < most and pace.has_room(len(work) + 1, weight + queue[0].weight):
             if queue[0].alone or not queue[0].weight or queue[0].node != work[0].node:
@@ -217,6 +217,11 @@ class Flow:
             weight += queue[0].weight
             work.append(queue.popleft())
         return work
+
+    def _up_to(self, stage: str) -> int:
+        """Count the work that is queued for this stage and those before it."""
+        names = list(self._queues)
+        return sum(len(self._queues[name]) for name in names[: names.index(stage) + 1])
 
     def _near(self, node: str, stage: str) -> Any:
         """Return a stage's function that runs on this node, or elsewhere while it has no room or is lost."""

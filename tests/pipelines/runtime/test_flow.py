@@ -87,3 +87,22 @@ def test_a_task_holds_no_more_work_than_lasts_for_its_time():
     assert pace.has_room(MOST, MOST)
     assert not pace.has_room(MOST + 1, MOST + 1)
     assert pace.usual_count == MOST
+
+
+def test_work_is_spread_thin_only_where_nothing_waits_for_an_earlier_stage():
+    def together(numbers: list[int]) -> list[int]:
+        return [len(numbers)] * len(numbers)
+
+    flow = Flow({name: (together, Need(), 1) for name in ("probe", "scan")}, attempts=1, batched=("probe", "scan"))
+    flow.add("scan", "the first", 0)
+    all_done(flow)
+
+    def shared(probes: int) -> set[int]:
+        for number in range(flow.slots()):
+            flow.add("scan", number, number)
+        for number in range(probes):
+            flow.add("probe", number, number)
+        return {done.value for done in all_done(flow) if done.stage == "scan"}
+
+    assert shared(probes=0) == {1}
+    assert shared(probes=20 * flow.slots()) == {flow.slots()}
