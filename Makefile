@@ -18,9 +18,9 @@ demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it ma
 # Of three processes one waits for Ray and one for a browser, so two cores suffice.
 PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-test: $(VENV)/.ready  ## linter, types, tests
+test: $(VENV)/.ready  ## linter, types, tests; PART=K/N: a part of the exhaustive ones beside them
 	$(MAKE) -j 2 lint types collect
-	$(PYTEST) -m "not quality and not exhaustive"
+	$(PYTEST) -m $(if $(PART),"not quality" --part $(PART),"not quality and not exhaustive")
 
 exhaustive: $(VENV)/.ready  ## more cases of what `make test` covers, and wholes of which it covers the parts; PART=K/N: a part of them
 	$(PYTEST) -m "not quality and exhaustive" $(if $(PART),--part $(PART))

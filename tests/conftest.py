@@ -34,7 +34,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parents[1]
 REEL = (sys.executable, "-m", "reelwright.pipelines.cli")
-LONG_FILES = ("tests/test_documents.py", "tests/quality/test_cases.py")  # minutes each, of `make exhaustive`
+LONG_FILES = ("tests/test_documents.py", "tests/quality/test_cases.py", "tests/pipelines/curate/test_many_hosts.py")
+"""Minutes each."""
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -76,7 +77,7 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", metavar="K/N", help="run the K-th of N parts of the tests, and all marked always")
+    parser.addoption("--part", metavar="K/N", help="of exhaustive tests run the K-th of N parts, and all marked always")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -84,9 +85,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _thin(items)
     if part := config.getoption("--part"):
         number, of = map(int, part.split("/"))
-        mine = {i: zlib.crc32(_unit(i)) % of == number or i.get_closest_marker("always") for i in items}
-        config.hook.pytest_deselected(items=[item for item, runs in mine.items() if not runs])
-        items[:] = [item for item, runs in mine.items() if runs]
+        rest = [i for i in items if i.get_closest_marker("exhaustive") and not i.get_closest_marker("always")]
+        left_out = {i for i in rest if zlib.crc32(_unit(i)) % of != number}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [i for i in items if i not in left_out]
     longest = {group: i for i, group in enumerate(("waits", "page", *LONG_FILES))}
     items.sort(key=lambda item: longest.get(_group(item.nodeid), len(longest)))
 
