@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from reelwright.annotate.contract import Column, Stored, StreamedSetAnnotator
 from reelwright.annotate.set_reader import ClipReader
-from reelwright.annotate.sets.duplicates.groups import Neighbours, group
+from reelwright.annotate.sets.duplicates.groups import group
 from reelwright.annotate.sets.duplicates.hashes import LikeHashes, padded
 from reelwright.annotate.sets.duplicates.scratch import Scratch
 from reelwright.annotate.sets.duplicates.vectors import LikeVectors
@@ -23,7 +23,8 @@ class NearDuplicates(StreamedSetAnnotator):
     """Group near-duplicates: a clip and all clips within the threshold of it that no earlier group has.
 
     Clips are taken in order of clip_id, and the group is named after its first clip, so it is its smallest id. Likeness
-    is not transitive: a chain of clips, each like the next, is no group. All pairs within the threshold are found.
+    is not transitive: a chain of clips, each like the next, is no group. All pairs within the threshold are found; by
+    embedding, of more than 100,000 clips, about 1 in 1,000 of the pairs that lie right at the threshold is missed.
 
     by: "hash" compares `frame_hash`: bits by which frames differ, mean over the best match of the two clips' frames
         that keeps their order, at most max_bits. A frame of a copy differs by 0 to 2 of 64 bits, of other footage by
@@ -64,10 +65,11 @@ class NearDuplicates(StreamedSetAnnotator):
         place = np.empty(len(ids), np.int64)
         place[order] = np.arange(len(ids))
         with Scratch() as scratch:
-            first = group(len(ids), self._neighbours(clips, place, scratch))
+            neighbours = self._neighbours(clips, place, scratch)
+            first = group(len(ids), neighbours, neighbours.block)
         return _results([len(one) for one in batches], ids, order, place, first), None
 
-    def _neighbours(self, clips: ClipReader, place: np.ndarray, scratch: Scratch) -> Neighbours:
+    def _neighbours(self, clips: ClipReader, place: np.ndarray, scratch: Scratch) -> LikeHashes | LikeVectors:
         """Read the column that is compared; place: of each clip in order of clip_id."""
         values: np.ndarray | None = None
         start = 0

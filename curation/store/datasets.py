@@ -92,10 +92,8 @@ def to_table(rows: pa.Table | Sequence[dict[str, Any]], table: str, schema: pa.S
     for name in given:
         if name not in schema.names:
             raise unknown_name(name, f"column of {table}", schema.names, see=f"reel describe {table}")
-    if isinstance(rows, pa.Table):
-        columns = [_column(rows, f, table) for f in schema]
-    else:
-        columns = _columns(rows, table, schema)
+    is_table = isinstance(rows, pa.Table)
+    columns = [_column(rows, f, table) for f in schema] if is_table else _columns(rows, table, schema)
     _refuse_null_keys(columns, table, schema)
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -19,12 +19,12 @@ class Neighbours(Protocol):
         """
 
 
-def group(count: int, neighbours: Neighbours) -> np.ndarray:
+def group(count: int, neighbours: Neighbours, largest: int = LARGEST_BLOCK) -> np.ndarray:
     """Return the first of each item's group, int64 [count]: leader clustering in order of index.
 
     The first item that is in no group yet begins one and takes all that are like it and in none. Items are asked for
     their neighbours in blocks that grow: a camera that never moves makes all its clips alike, and once the first few
-    have taken them, the rest is never compared.
+    have taken them, the rest is never compared. largest: of these blocks.
     """
     first, free = np.full(count, -1), np.ones(count, bool)
     start, size = 0, FIRST_BLOCK
@@ -41,5 +41,5 @@ def group(count: int, neighbours: Neighbours) -> np.ndarray:
                 near = near[first[near] < 0]
                 first[near] = item
                 free[near] = False
-        start, size = start + size, min(2 * size, LARGEST_BLOCK)
+        start, size = start + size, min(2 * size, largest)
     return first

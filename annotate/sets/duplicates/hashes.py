@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from reelwright.annotate.sets.duplicates.groups import LARGEST_BLOCK
 from reelwright.annotate.sets.duplicates.scratch import Scratch
 
 MAX_FRAMES = 8  # hashes of a clip that are compared
@@ -71,7 +72,7 @@ class LikeHashes:
     """
 
     def __init__(self, hashes: np.ndarray, max_bits: float, scratch: Scratch | None = None) -> None:
-        self.hashes = hashes
+        self.hashes, self.block = hashes, LARGEST_BLOCK
         self.max_bits = max_bits
         self.radius = int(max_bits)
         bands = max(self.radius // 2 + 1, FEWEST_BANDS)

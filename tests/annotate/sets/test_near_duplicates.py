@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.annotate import load
-from reelwright.annotate.sets.duplicates import groups, hashes, vectors
+from reelwright.annotate.sets.duplicates import cells, groups, hashes, vectors
 from reelwright.annotate.sets.duplicates.hashes import MAX_FRAMES, LikeHashes, distance, padded
 from reelwright.annotate.sets.duplicates.vectors import LikeVectors
 
@@ -77,7 +77,7 @@ def test_by_hash_all_pairs_within_the_threshold_are_found_and_grouped(found, max
     pairs = {(i, j) for i, j in both if plain[i] and plain[j] and warped(plain[i], plain[j]) <= max_bits}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "FIRST_BLOCK", sizes[0])
-        patch.setattr(groups, "LARGEST_BLOCK", sizes[1])
+        patch.setattr(hashes, "LARGEST_BLOCK", sizes[1])
         patch.setattr(hashes, "CHUNK", 5)
         patch.setattr(hashes, "FEWEST_BANDS", 6)  # small tables of counts, as there are many blocks
         result, _ = load("near_duplicates", {"max_bits": max_bits})(table("frame_hash", HASHES, found), None)
@@ -87,8 +87,11 @@ def test_by_hash_all_pairs_within_the_threshold_are_found_and_grouped(found, max
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([4, 80, 200]), st.sampled_from([0.6, 0.9, 0.99]))
-def test_by_embedding_all_pairs_within_the_threshold_are_found_and_grouped(seed, count, dim, cosine):
+@given(
+    st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([4, 80, 200]), st.sampled_from([0.6, 0.9, 0.99]),
+    st.booleans(),
+)  # fmt: skip
+def test_by_embedding_all_pairs_within_the_threshold_are_found_and_grouped(seed, count, dim, cosine, in_cells):
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(5, dim))
     spread = rng.choice([0.05, 0.3, 1], size=(count, 1))
@@ -101,10 +104,34 @@ def test_by_embedding_all_pairs_within_the_threshold_are_found_and_grouped(seed,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "CHUNK", 7)
         patch.setattr(vectors, "SAMPLE", 10)
+        patch.setattr(vectors, "REACH", 1.0)  # with which no pair can be missed
+        patch.setattr(vectors, "ALL_PAIRS", 0 if in_cells else 1000)
+        patch.setattr(cells, "CHUNK", 11)
+        patch.setattr(cells, "PER_CELL", 3)
         result, _ = load("near_duplicates", {"by": "embedding", "min_cosine": cosine})(
             table("visual_embedding", pa.list_(pa.float32(), dim), list(found)), None
         )
     assert indices(result) == grouped(count, pairs)
+
+
+def test_in_cells_hardly_a_copy_is_missed_even_at_the_threshold_and_most_pairs_are_never_judged():
+    rng = np.random.default_rng(3)
+    found = rng.normal(size=(6000, 24)).astype(np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    towards = found[rng.permutation(len(found))]  # another clip mixed in: differences lie as the clips do
+    towards -= np.sum(towards * found, axis=1, keepdims=True) * found
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    copies = (0.961 * found + (1 - 0.961**2) ** 0.5 * towards).astype(np.float32)
+    both = np.concatenate([found, copies])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "ALL_PAIRS", 1000)
+        like = LikeVectors(both, 0.96)
+    assert like.cells
+    within = like.cells.within(like.short[:, :-1], like.cells.own, vectors.REACH * 0.08**0.5)
+    judged = np.bincount(like.cells.own, minlength=len(like.cells.pivots))[within[0]].sum()
+    assert judged < 0.15 * len(both) ** 2
+    pairs = like(np.arange(len(found)), np.ones(len(both), bool))
+    assert np.mean(np.isin(np.arange(len(found)), pairs[pairs[:, 1] - pairs[:, 0] == len(found), 0])) > 0.998
 
 
 @pytest.mark.parametrize("by", ["hash", "embedding"])
