@@ -61,6 +61,7 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
         titles={name: one.title for name, one in DIMENSIONS.items()},
         clips=shown_clips(store, evaluation, where, prompts),
         benchmarks=_benchmarks(evaluation),
+        learned=_learned(evaluation),
         unreliable=UNRELIABLE,
         at=at,
         ends=ends,
@@ -86,6 +87,17 @@ def _benchmarks(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for model, scores in _json(evaluation.get("benchmark_scores")).items():
         found.setdefault(str(scores["benchmark"]), {})[model] = scores
+    return found
+
+
+def _learned(evaluation: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return model -> the rewards that it was optimised by, of those that were."""
+    found = {}
+    for model, about in _json(evaluation["lineage"]).items():
+        rewards = about.get("learned_from") or () if isinstance(about, dict) else ()
+        labels = [(one["label"], one["name"]) for one in rewards]
+        if labels:
+            found[model] = [label if label == name else f"{label} ({name})" for label, name in labels]
     return found
 
 

@@ -182,6 +182,16 @@ def test_scores_of_a_published_benchmark_stand_side_by_side(tmp_path: Path) -> N
     assert "Benchmarks" not in render(store, evaluation, prompts=0)
 
 
+def test_a_model_that_learned_from_rewards_is_named_with_them(store: Store) -> None:
+    evaluation = find_evaluation(store, "first")
+    assert "Trained on rewards" not in render(store, evaluation, prompts=0)
+    lineage = json.loads(evaluation["lineage"])
+    lineage["tuned"]["learned_from"] = [{"label": "quality", "name": "hps<v3>", "models": []}]
+    text = render(store, evaluation | {"lineage": json.dumps(lineage)}, prompts=0)
+    (said,) = re.findall(r"Trained on rewards:</b> <bdi>(.*?)</bdi> on <bdi>(.*?)</bdi>", text)
+    assert said == ("tuned", "quality (hps&lt;v3&gt;)")
+
+
 def test_two_judges_are_two_and_r_is_with_people(store: Store) -> None:
     rows = [
         {"rating_id": f"o{r['rating_id']}", "evaluation_id": "e1f0", "kind": "mos", "dimension": "overall",
