@@ -1,12 +1,18 @@
 """What makes two recipes the same run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic_core import to_jsonable_python
 
+from reelwright.model.config import LoRAConfig, Part
 from reelwright.recipe_files import RecipeError, parse_overrides
+from reelwright.training.pair_config import PairConfig
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.recipe_file import load_recipe
+from reelwright.training.registry import config_of
 
 BASE: dict[str, Any] = {"optim": {"lr": 2e-5}, "data": {"sizes": ["480p"]}}
 
@@ -57,6 +63,26 @@ def test_what_decides_the_weights_is_another_run(change: dict[str, Any]) -> None
 )  # fmt: skip
 def test_runs_begun_before_keep_their_fingerprint(sections: dict[str, Any], expect: str) -> None:
     assert TrainRecipe.model_validate(sections).fingerprint == expect
+
+
+def settings(part: type[Part], known: dict[str, Any]) -> dict[str, Any]:
+    """Defaults of the settings that are known, as JSON has them."""
+    return {name: shared(to_jsonable_python(part.model_fields[name].default), known[name]) for name in known}
+
+
+def shared(value: Any, known: Any) -> Any:
+    if not isinstance(value, dict) or not known:
+        return value
+    return {name: shared(value[name], known[name]) for name in known}
+
+
+def test_a_default_that_runs_rely_on_stays() -> None:
+    """A fingerprint leaves defaults out, so nothing else would tell that a run goes on with another one."""
+    known = yaml.safe_load((Path(__file__).parent / "defaults.yaml").read_text("utf-8"))
+    for part, name in ((TrainRecipe, "recipe"), (LoRAConfig, "lora"), (PairConfig, "pair")):
+        assert settings(part, known[name]) == known[name]
+    for kind, stated in known["objectives"].items():
+        assert settings(config_of(kind), stated) == stated, kind
 
 
 def test_videos_are_sampled_by_the_shift_that_is_trained_unless_the_recipe_says_another() -> None:
