@@ -45,9 +45,9 @@ def test_one_process_asks_nobody() -> None:
 
 def test_all_ranks_end_by_the_strongest_signal_that_one_was_told() -> None:
     """Their sums are made here, in one process."""
-    world, term, interrupt = World(size=3), signal.SIGTERM, signal.SIGINT
-    for told in ((0, 0, 0), (0, interrupt, 0), (term, 0, interrupt), (0, 0, term)):
-        each = [Agreement(world, Stopping(noted=number)) for number in told]
+    term, interrupt = signal.SIGTERM, signal.SIGINT
+    for told in ((0, 0, 0), (0, interrupt), (term, 0, interrupt), (0, term)):
+        each = [Agreement(World(size=len(told)), Stopping(noted=number)) for number in told]
         for one in each:
             one.begin_step()
         sums = [sum(column) for column in zip(*(one.words(2) for one in each), strict=True)]
