@@ -146,12 +146,23 @@ def test_a_part_of_each_frame_is_its_patches_in_order_at_their_places() -> None:
     tokens = torch.arange(rows * columns).view(rows, columns)
     latent = tokens.repeat_interleave(2, 0).repeat_interleave(2, 1).expand(1, 4, 2, -1, -1)
     whole = rotation(24, (2, rows, columns)).view(2, rows * columns, 12, 2)
-    for first, count in ((0, 4), (4, 3), (7, 8)):
+    for first, count in ((0, 4), (4, 2), (4, 3), (7, 8)):  # the second ends with a row's first
         part = TokenStrip(first, count, columns)
         expect = torch.arange(first, first + count).repeat_interleave(2).expand(1, 4, 2, 2, -1)
         assert torch.equal(part.cut(latent, (1, 2, 2)), expect)
         assert part.origin == Span(first, columns)
         found = rotation(24, (2, 1, count), part.origin).view(2, count, 12, 2)
+        assert torch.equal(found, whole[:, first : first + count])
+
+
+def test_a_strip_of_rows_is_its_patches_at_their_places() -> None:
+    rows, columns = 3, 5
+    latent = torch.arange(rows * columns).view(rows, columns).repeat_interleave(2, 0).repeat_interleave(3, 1)
+    whole = rotation(24, (2, rows, columns)).view(2, rows, columns, 12, 2)
+    for first, count in ((0, 1), (1, 2), (2, 1)):
+        strip = Strip(first, count)
+        assert torch.equal(strip.cut(latent, (1, 2, 3)), latent[2 * first : 2 * (first + count)])
+        found = rotation(24, (2, count, columns), strip.origin).view(2, count, columns, 12, 2)
         assert torch.equal(found, whole[:, first : first + count])
 
 
