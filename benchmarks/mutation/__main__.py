@@ -75,7 +75,7 @@ COVERED: dict[str, list[str]] = {
     "training/budget/step_time.py": [f"{BUDGET}/test_step_time.py"],
     "training/budget/step_trace.py": [f"{BUDGET}/test_step_trace.py"],
     "training/budget/operations.py": [f"{BUDGET}/test_operations.py"],
-    "training/budget/sampling.py": [f"{BUDGET}/test_memory.py", f"{BUDGET}/test_held.py"],
+    "training/budget/sampling.py": [f"{BUDGET}/test_sampling.py"],
     "training/budget/devices.py": [f"{BUDGET}/test_devices.py", f"{BUDGET}/test_throughput.py"],
     "training/distributed/strips.py": ["tests/training/distributed/test_context.py"],
     "training/distributed/partial_attention.py": ["tests/training/distributed/test_context.py"],

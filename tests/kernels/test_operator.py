@@ -7,6 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from reelwright.kernels import CDF, BlockSparseCall, TopR, attend, block_grids, block_sparse_attention, select_blocks
+from reelwright.kernels.call import lse_dtype
 from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta, choose_backend
 from reelwright.kernels.ranking import best_blocks
 from reelwright.kernels.selection import pooled
@@ -117,6 +118,12 @@ def test_triton_by_name_is_refused_where_it_has_no_kernel(dtype, dim, fits):
             choose_backend("triton", q)
     with pytest.raises(ValueError, match="backend 'cuda'"):
         choose_backend("cuda", q)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_log_sum_exp_of_100_is_rounded_by_less_than_the_weights(dtype):
+    """A weight is exp(score - lse), so that the lse's error is the weight's relative one."""
+    assert 100 * torch.finfo(lse_dtype(dtype)).eps < torch.finfo(dtype).eps
 
 
 def test_importing_the_package_loads_neither_torch_nor_triton():
