@@ -108,6 +108,13 @@ def test_a_rollout_keeps_three_states_of_each_video_and_passes_as_many_as_are_wa
     assert rollout_bytes(recipe(), KINDS, LATENT, batch=1, whole=0, half=False) == 0
 
 
+def test_a_sample_s_pass_is_that_of_a_rollout_of_its_size() -> None:
+    """Both with the empty caption beside the prompt, one video at a time."""
+    one = rolling(videos_at_once=1)
+    states = 3 * 4 * SMALL.in_channels * math.prod(LATENT) * 4
+    assert sampling_bytes(one, KINDS, whole=10**12, half=False) == rolled(one) - states
+
+
 def test_ranks_that_share_a_video_share_its_pass() -> None:
     one = rolling(videos_at_once=2)
     two = one.model_copy(update={"parallel": one.parallel.model_copy(update={"context": 2})})

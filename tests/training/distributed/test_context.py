@@ -5,11 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reelwright.kernels.blocks import BlockGrid
 from reelwright.model.attention import Attend, Layout, dense_attention
 from reelwright.model.rope import Span, rotation
 from reelwright.training.batch import Strip, TokenStrip
 from reelwright.training.distributed import partial_attention
-from reelwright.training.distributed.context import UlyssesAttention, attention_kernel, context_parallel
+from reelwright.training.distributed.context import (
+    UlyssesAttention,
+    attention_kernel,
+    context_parallel,
+    exchange_order,
+)
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
     backward_plain,
@@ -111,6 +117,52 @@ def test_a_kernel_that_is_wrong_or_does_not_run_is_not_taken(monkeypatch: pytest
         assert not partial_attention._is_right("cudnn", cpu, torch.bfloat16, 16)
     monkeypatch.setattr(partial_attention, "PROBE_ERROR", 1e-9)
     assert not partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "dim", "wrong", "expect"),
+    [
+        ((9, 0), torch.bfloat16, 128, "", "cudnn"), ((10, 0), torch.float16, 64, "", "cudnn"),
+        ((9, 0), torch.bfloat16, 136, "", "flash"), ((8, 9), torch.bfloat16, 128, "", "flash"),
+        ((9, 0), torch.bfloat16, 256, "", "flash"), ((9, 0), torch.bfloat16, 264, "", "plain"),
+        ((9, 0), torch.float32, 64, "", "plain"), ((9, 0), torch.bfloat16, 60, "", "plain"),
+        ((9, 0), torch.bfloat16, 128, "cudnn", "flash"), ((9, 0), torch.bfloat16, 128, "cudnn flash", "plain"),
+    ],
+)  # fmt: skip
+def test_the_fastest_kernel_that_a_gpu_has_and_that_is_right_is_taken(
+    capability: tuple[int, int], dtype: torch.dtype, dim: int, wrong: str, expect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is asked."""
+    choose, cuda = partial_attention.piece_backend.__wrapped__, torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(partial_attention, "_is_right", lambda name, *_: name not in wrong.split())
+    assert choose(cuda, dtype, dim) == expect
+    monkeypatch.setattr(torch.version, "cuda", None)  # of AMD, whose versions count otherwise
+    assert choose(cuda, dtype, dim) != "cudnn"
+
+
+@pytest.mark.parametrize(("off", "right"), [(1.03, True), (1.07, False)])
+def test_a_kernel_may_be_off_by_five_percent(off: float, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In either pass; bf16's own error is below two."""
+    for name in ("forward_piece", "backward_piece"):
+        with monkeypatch.context() as patched:
+            real = getattr(partial_attention, name)
+            patched.setattr(partial_attention, name, lambda *a, _real=real: tuple(off * x for x in _real(*a)))
+            assert partial_attention._is_right("cpu", torch.device("cpu"), torch.float32, 16) == right
+
+
+def test_what_ranks_send_is_put_into_the_order_that_is_wanted() -> None:
+    """Each rank sends its part of every frame; numbers are those of tokens in (t, h, w) order."""
+    frames, rows, columns = 3, 2, 5
+    tokens = torch.arange(frames * rows * columns)
+    parts = tokens.view(frames, -1).split([4, 3, 3], dim=1)
+    sent = torch.cat([part.flatten() for part in parts])
+    grid = BlockGrid((frames, rows, columns), (2, 2, 2))
+    for blocks, expect in ((None, tokens), ((grid.grid, grid.block, grid.split, grid.other), grid.order())):
+        order, back = exchange_order(frames, (4, 3, 3), blocks, "cpu")
+        assert torch.equal(sent[order], expect)
+        assert torch.equal(expect[back], sent)
 
 
 def test_strips_of_whole_blocks_hold_every_row_once() -> None:
