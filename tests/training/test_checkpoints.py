@@ -190,6 +190,19 @@ def test_any_part_is_put_together_from_the_parts_that_ranks_wrote(tmp_path: Path
             assert torch.equal(part.local, whole[top:low, left:right])
 
 
+def test_copies_are_kept_from_save_to_save_while_type_and_shape_stay() -> None:
+    """Pinning memory takes longer than copying."""
+    staging, places = Staging(), []
+    for tensor in (torch.ones(3), torch.full((3,), 2.0), torch.ones(3, dtype=torch.int32), torch.ones(4).int()):
+        copied = staging.copy({"w": tensor})["w"].local
+        assert torch.equal(copied, tensor)
+        assert copied.dtype == tensor.dtype
+        places.append(copied)  # kept, so that no other copy gets its memory
+    first, second, *others = (copied.data_ptr() for copied in places)
+    assert first == second
+    assert len({first, *others}) == 3
+
+
 def test_a_file_holds_no_more_than_it_may_or_one_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shards.FILE_BYTES == 2 * 1024**3
     monkeypatch.setattr(shards, "FILE_BYTES", 100)
