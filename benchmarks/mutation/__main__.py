@@ -79,7 +79,7 @@ COVERED: dict[str, list[str]] = {
     "training/budget/devices.py": [f"{BUDGET}/test_devices.py", f"{BUDGET}/test_throughput.py"],
     "training/distributed/strips.py": ["tests/training/distributed/test_context.py"],
     "training/distributed/partial_attention.py": ["tests/training/distributed/test_context.py"],
-    "training/distributed/context.py": [f"{BUDGET}/test_step_trace.py"],
+    "training/distributed/context.py": ["tests/training/distributed/test_context.py", f"{BUDGET}/test_step_trace.py"],
     "curation/clips.py": ["tests/curation/test_clips.py"],
     "curation/dedup.py": ["tests/curation/test_dedup.py"],
     "model/flops.py": ["tests/model/test_flops.py"],

@@ -9,12 +9,16 @@ from reelwright.kernels.blocks import BlockGrid
 from reelwright.model.attention import Attend, Layout, dense_attention
 from reelwright.model.rope import Span, rotation
 from reelwright.training.batch import Strip, TokenStrip
+from reelwright.training.budget.traced import made_up_ranks
 from reelwright.training.distributed import partial_attention
 from reelwright.training.distributed.context import (
     UlyssesAttention,
     attention_kernel,
     context_parallel,
     exchange_order,
+    joined,
+    share_again,
+    share_by,
 )
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
@@ -27,6 +31,7 @@ from reelwright.training.distributed.strips import Strips, TokenStrips
 from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig, TrainRecipe
+from tests.training.batches import make_batch
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, PLAIN, tiny
 
@@ -216,6 +221,37 @@ def test_a_strip_of_rows_is_its_patches_at_their_places() -> None:
         assert torch.equal(strip.cut(latent, (1, 2, 3)), latent[2 * first : 2 * (first + count)])
         found = rotation(24, (2, count, columns), strip.origin).view(2, count, columns, 12, 2)
         assert torch.equal(found, whole[:, first : first + count])
+
+
+@pytest.mark.parametrize("form", [Strips, TokenStrips])
+def test_parts_of_all_ranks_are_the_whole_at_their_places(form: type[Strips] | type[TokenStrips]) -> None:
+    """The sum over ranks, which is made here, of what each puts into an empty whole."""
+    whole, parallel = torch.randn(2, 4, 3, 10, 18), ParallelConfig(context=3)
+    with made_up_ranks(parallel, 3) as world:
+        group = world.context_group
+        assert group is not None
+        strips = [form(group, rank, 3).divide(5, 6) for rank in range(3)]
+        parts = [joined(s.cut(whole, (1, 2, 3)), s, (10, 18), (1, 2, 3), group) for s in strips]
+    assert torch.equal(sum(parts), whole)
+
+
+def test_attention_has_the_strips_of_the_batch_that_was_shared_last_or_again() -> None:
+    model, patch = torch.nn.Module(), (1, 2, 2)
+    strips = TokenStrips(None, 1, 2)  # type: ignore[arg-type]
+    small, large = (make_batch(side=side) for side in (4, 8))
+    assert share_by(model, small, patch) is small  # which no rank shares
+    model.context_strips = strips
+    small, shares = share_by(model, small, patch), {}
+    shares["small"] = strips.tokens
+    large = share_by(model, large, patch)
+    shares["large"] = strips.tokens
+    assert shares == {"small": (2, 2), "large": (8, 8)}
+    share_again(model, replace(small, strip=None), patch)
+    assert strips.tokens == shares["large"]
+    share_again(model, small, patch)
+    assert strips.tokens == shares["small"]
+    share_again(torch.nn.Module(), large, patch)
+    assert strips.tokens == shares["small"]
 
 
 def test_too_few_tokens_are_a_sentence() -> None:
