@@ -54,11 +54,12 @@ class Odd(MadeUp):
     ("frames", "clean", "task"), [(1, 0, "t2i"), (9, 0, "t2v"), (9, 1, "i2v"), (9, 2, "continuation")]
 )
 def test_a_made_up_batch_is_one_of_the_shape_s(frames, clean, task):
-    batch = Rehearsal(RECIPE, SHAPES).batch(Shape(Bucket(frames, 32, 64), 3, clean))
+    long = RECIPE.model_copy(update={"model": RECIPE.model.model_copy(update={"text_tokens": 32})})
+    batch = Rehearsal(long, SHAPES).batch(Shape(Bucket(frames, 32, 64), 3, clean))
     assert (batch.task, batch.cond_frames) == (task, clean)
     assert batch.latents.shape == (3, RECIPE.model.in_channels, (frames - 1) // 4 + 1, 4, 8)
     assert not batch.latents.any()
-    assert batch.text.lengths.tolist() == [min(RECIPE.model.text_tokens, 7)] * 3
+    assert batch.text.lengths.tolist() == [7] * 3
     assert batch.text.states.dtype == DTYPES[RECIPE.data.store_dtype]
     assert len(set(batch.seeds)) == batch.samples_in_step == 3
     assert batch.step < 0, "of no step"
