@@ -186,6 +186,13 @@ def test_weights_gradients_and_states_on_one_rank():
     assert plan.total == sum(plan.bytes.values())
 
 
+def test_one_gpu_holds_what_one_cpu_does_and_its_libraries():
+    """Autocast's copies of weights too: nothing gathers these in bf16."""
+    recipe = TrainRecipe(model=SMALL, data=DATA)
+    cpu, gpu = (plan_memory(recipe, device=device).bytes for device in ("cpu", "cuda"))
+    assert gpu == cpu | {"CUDA and libraries": 2 * 1024**3}
+
+
 @pytest.mark.exhaustive
 def test_what_sharding_divides_and_what_it_does_not():
     one, two, eight = (plan_memory(BIG, ranks=n) for n in (1, 2, 8))

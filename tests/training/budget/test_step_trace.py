@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelwright.model.config import DiTConfig
 from reelwright.training.budget.memory import plan_memory, shape_of
 from reelwright.training.budget.step_trace import Collective, Counts, StepTrace, _lasting, _Recorder, trace_step
+from reelwright.training.budget.step_trace import _trace as _step
 from reelwright.training.budget.throughput import step_flops
 from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
 from reelwright.training.distributed.world import World
@@ -125,6 +127,25 @@ def _calls(counts: Counts) -> dict[str, int]:
 )  # fmt: skip
 def test_collectives_are_those_of_the_layout(ranks: int, parallel: dict[str, object], expect: dict[str, int]) -> None:
     assert _calls(_trace(ranks, parallel=parallel).counts) == expect
+
+
+@pytest.mark.parametrize("gradients", ["sharded", "whole"])
+@pytest.mark.every(2)
+def test_micro_batches_between_the_first_and_the_last_count_as_if_they_had_run(gradients: str) -> None:
+    """Of four, with replicas, over which gradients are summed once."""
+    small = CONFIG.model_copy(update={"hidden_size": 32, "depth": 1, "num_heads": 2})
+    recipe = _recipe(model=small, parallel={"replicate": 2, "gradients": gradients})
+    with made_up_ranks(recipe.parallel, 4) as world, FakeTensorMode():
+        run, other = (TracedRun(recipe, world, Shape(1, (3, 8, 8))) for _ in range(2))
+        with _Recorder() as recorder:
+            for i in range(4):
+                run.micro_batch(last=i == 3)
+            expect = recorder.take()
+        found = _step(other, 4)
+    for name in ("calls", "received", "flops", "attention_flops", "product_moved"):
+        assert getattr(found.counts, name) == getattr(expect, name)
+    assert found.counts.moved == pytest.approx(expect.moved, rel=0.1)  # copies before the sum are not told apart
+    assert any(of.kind == "all-reduce" for of in found.counts.calls)
 
 
 def test_values_travel_while_queries_and_keys_are_normed() -> None:
