@@ -74,12 +74,12 @@ COVERED: dict[str, list[str]] = {
     "training/budget/throughput.py": [f"{BUDGET}/test_throughput.py"],
     "training/budget/step_time.py": [f"{BUDGET}/test_step_time.py"],
     "training/budget/step_trace.py": [f"{BUDGET}/test_step_trace.py"],
-    "training/budget/operations.py": [f"{BUDGET}/test_step_trace.py"],
-    "training/budget/sampling.py": [f"{BUDGET}/test_memory.py", f"{BUDGET}/test_held.py"],
-    "training/budget/devices.py": [f"{BUDGET}/test_devices.py"],
+    "training/budget/operations.py": [f"{BUDGET}/test_operations.py"],
+    "training/budget/sampling.py": [f"{BUDGET}/test_sampling.py"],
+    "training/budget/devices.py": [f"{BUDGET}/test_devices.py", f"{BUDGET}/test_throughput.py"],
     "training/distributed/strips.py": ["tests/training/distributed/test_context.py"],
     "training/distributed/partial_attention.py": ["tests/training/distributed/test_context.py"],
-    "training/distributed/context.py": [f"{BUDGET}/test_step_trace.py"],
+    "training/distributed/context.py": ["tests/training/distributed/test_context.py", f"{BUDGET}/test_step_trace.py"],
     "curation/clips.py": ["tests/curation/test_clips.py"],
     "curation/dedup.py": ["tests/curation/test_dedup.py"],
     "model/flops.py": ["tests/model/test_flops.py"],
@@ -96,7 +96,7 @@ COVERED: dict[str, list[str]] = {
     "kernels/ranking.py": [f"{KERNELS}/test_selection.py"],
     "kernels/selection.py": [f"{KERNELS}/test_selection.py"],
     "kernels/reference.py": [f"{KERNELS}/test_attention.py"],
-    "kernels/operator.py": [f"{KERNELS}/test_operator.py"],
+    "kernels/operator.py": [f"{KERNELS}/test_operator.py", f"{KERNELS}/test_attention.py"],
     "kernels/call.py": [f"{KERNELS}/test_attention.py", f"{KERNELS}/test_operator.py"],
     "kernels/attention.py": [f"{KERNELS}/test_attention.py", f"{KERNELS}/test_operator.py"],
     "kernels/ring.py": [f"{KERNELS}/test_ring.py"],
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="paths, or what they begin with; all if none")
     parser.add_argument("--mutants", type=int, default=25, help="of a module, at most: a sample")
     parser.add_argument("--minutes", type=float, default=60, help="begin none later")
+    parser.add_argument("--marks", default="", help='of tests, as pytest -m: "not exhaustive" are those of `make test`')
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     options = parser.parse_args()
     chosen = [m for m in COVERED if not options.modules or m.startswith(tuple(options.modules))]
@@ -119,21 +120,21 @@ def main() -> None:
         if time.monotonic() > until:
             print(f"mutation.{module} left out: no time")
             continue
-        for line in lines(module, options.mutants, options.seed, until):
+        for line in lines(module, options, until):
             print(line, flush=True)
 
 
-def lines(module: str, most: int, seed: int, until: float) -> Iterator[str]:
+def lines(module: str, options: argparse.Namespace, until: float) -> Iterator[str]:
     """Try a sample of a module's changes; what is told of them."""
-    trial = Trial(ROOT, module, COVERED[module])
+    trial = Trial(ROOT, module, COVERED[module], options.marks)
     if not trial.passes:
         yield f"mutation.{module} left out: its tests fail unchanged"
         return
     yield f"# {module}: {len(trial.ran)} lines run, {'quick' if trial.quick else 'slow'} trials"
     found = list(mutants((ROOT / module).read_text("utf-8")))
-    random.Random(f"{seed} {module}").shuffle(found)
+    random.Random(f"{options.seed} {module}").shuffle(found)
     counts: Counter[str] = Counter()
-    for mutant in sorted(found[:most], key=lambda m: m.line):
+    for mutant in sorted(found[: options.mutants], key=lambda m: m.line):
         if time.monotonic() > until:
             break
         fate = trial.fate(mutant.tree) if mutant.line in trial.ran else "not run"

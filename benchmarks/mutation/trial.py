@@ -29,10 +29,11 @@ PATIENCE = 4.0
 class Trial:
     """A module and its tests. passes: unchanged; ran: the lines of the module that ran meanwhile."""
 
-    def __init__(self, root: Path, module: str, tests: Sequence[str]) -> None:
+    def __init__(self, root: Path, module: str, tests: Sequence[str], marks: str = "") -> None:
+        """marks: of the tests to run, as pytest's -m; all of them if empty."""
         self.path, self.quick = root / module, False
         self.name = "reelwright." + module.removesuffix(".py").replace("/", ".")
-        self.tests = [str(root / test) for test in tests]
+        self.tests = ["-m", marks, *(str(root / test) for test in tests)]
         began = time.monotonic()
         with tempfile.NamedTemporaryFile() as file:
             self.passes = self._run(lambda: _watch(self.path, file.name), 600) == 0

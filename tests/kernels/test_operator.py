@@ -7,7 +7,8 @@ import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from reelwright.kernels import CDF, BlockSparseCall, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta
+from reelwright.kernels.call import lse_dtype
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta, choose_backend
 from reelwright.kernels.ranking import best_blocks
 from reelwright.kernels.selection import pooled
 
@@ -100,6 +101,29 @@ def test_under_autocast_it_computes_in_its_type_and_selects_in_full():
     assert torch.equal(out, attention(*(x.bfloat16() for x in leaves)))
     grads = torch.autograd.grad(out.float().sum(), leaves)
     assert {x.dtype for x in grads} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim", "fits"),
+    [(torch.bfloat16, 256, True), (torch.float32, 8, True), (torch.float64, 8, False), (torch.float16, 257, False)],
+)
+def test_triton_by_name_is_refused_where_it_has_no_kernel(dtype, dim, fits):
+    """However many heads and tokens there are. On the CPU it is never chosen."""
+    q = torch.empty(1, 300, 300, dim, dtype=dtype, device="meta")
+    assert choose_backend("auto", q) == choose_backend("torch", q) == "torch"
+    if fits:
+        assert choose_backend("triton", q) == "triton"
+    else:
+        with pytest.raises(ValueError, match=f"D up to 256, not {dtype} with {dim}"):
+            choose_backend("triton", q)
+    with pytest.raises(ValueError, match="backend 'cuda'"):
+        choose_backend("cuda", q)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_log_sum_exp_of_100_is_rounded_by_less_than_the_weights(dtype):
+    """A weight is exp(score - lse), so that the lse's error is the weight's relative one."""
+    assert 100 * torch.finfo(lse_dtype(dtype)).eps < torch.finfo(dtype).eps
 
 
 def test_importing_the_package_loads_neither_torch_nor_triton():

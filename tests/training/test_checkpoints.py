@@ -1,5 +1,6 @@
 """Checkpoints are complete or absent, hold no pickle, and open on any number of ranks."""
 
+import itertools
 import os
 import signal
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import Shard as Shard0
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from reelwright.training import shards
 from reelwright.training.checkpoints import (
     Checkpoints,
     find_checkpoint,
@@ -23,7 +25,16 @@ from reelwright.training.checkpoints import (
 from reelwright.training.distributed.world import start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
-from reelwright.training.shards import INDEX, Piece, Shard, Staging, read_index, read_into
+from reelwright.training.shards import (
+    INDEX,
+    Piece,
+    Shard,
+    Staging,
+    read_index,
+    read_into,
+    write_index,
+    write_shards,
+)
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
 
@@ -160,6 +171,57 @@ def test_a_rank_opens_only_files_that_hold_its_part(saved: Path) -> None:
     whole = {"model.a": replace(index["model.a"], pieces=(*index["model.a"].pieces, other))}
     read_into(saved, whole, {"model.a": far})  # the other file does not exist
     assert torch.equal(far.local, TENSORS["model.a"][3:])
+
+
+def test_any_part_is_put_together_from_the_parts_that_ranks_wrote(tmp_path: Path) -> None:
+    """Four ranks' quarters of a table, of other sizes each, and every rectangle of it."""
+    whole = torch.arange(35.0).view(5, 7)
+    for rank, (rows, columns) in enumerate(itertools.product((slice(0, 3), slice(3, 5)), (slice(0, 2), slice(2, 7)))):
+        write_shards(tmp_path, {"w": Shard(whole[rows, columns].contiguous(), (rows.start, columns.start))}, rank)
+    write_index(tmp_path)
+    index = read_index(tmp_path)
+    assert index["w"].shape == (5, 7)
+    assert index["w"].is_complete
+    assert not replace(index["w"], pieces=index["w"].pieces[1:]).is_complete
+    for top, left, low, right in itertools.product((0, 2, 3), (0, 1, 2), (3, 4, 5), (3, 7)):
+        if top < low:
+            part = Shard(torch.full((low - top, right - left), -1.0), (top, left))
+            read_into(tmp_path, index, {"w": part})
+            assert torch.equal(part.local, whole[top:low, left:right])
+
+
+def test_copies_are_kept_from_save_to_save_while_type_and_shape_stay() -> None:
+    """Pinning memory takes longer than copying."""
+    staging, places = Staging(), []
+    for tensor in (torch.ones(3), torch.full((3,), 2.0), torch.ones(3, dtype=torch.int32), torch.ones(4).int()):
+        copied = staging.copy({"w": tensor})["w"].local
+        assert torch.equal(copied, tensor)
+        assert copied.dtype == tensor.dtype
+        places.append(copied)  # kept, so that no other copy gets its memory
+    first, second, *others = (copied.data_ptr() for copied in places)
+    assert first == second
+    assert len({first, *others}) == 3
+
+
+def test_a_file_holds_no_more_than_it_may_or_one_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shards.FILE_BYTES == 2 * 1024**3
+    monkeypatch.setattr(shards, "FILE_BYTES", 100)
+    sizes = {"a": 60, "b": 40, "c": 120, "d": 4, "e": 96, "f": 1}
+    parts = {name: torch.full((size,), i, dtype=torch.uint8) for i, (name, size) in enumerate(sizes.items())}
+    write_shards(tmp_path, {name: Shard.of(part) for name, part in parts.items()}, 2)
+    held: dict[str, list[str]] = {}
+    for name, entry in read_index(tmp_path).items():
+        held.setdefault(entry.pieces[0].file, []).append(name)
+    assert held == {f"shard-00003-model-{i:05d}-of-00004.safetensors": list(names) for i, names in
+                    enumerate(("ab", "c", "de", "f"), start=1)}  # fmt: skip
+
+
+def test_a_header_beyond_safetensors_own_limit_is_not_read(tmp_path: Path) -> None:
+    most = 100 * 1024**2
+    for length, says in ((most + 1, f"a header of {most + 1} bytes"), (most, "Expecting value")):
+        (tmp_path / "shard.safetensors").write_bytes(length.to_bytes(8, "little"))
+        with pytest.raises(ValueError, match=says):
+            read_index(tmp_path)
 
 
 def test_a_rank_that_cannot_write_fails_the_save_on_every_rank(tmp_path: Path) -> None:

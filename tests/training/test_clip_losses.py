@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ import torch
 
 from reelwright.model.text import pack_text
 from reelwright.training.batch import Batch
-from reelwright.training.clip_losses import ALL, FOLDER, by_clip, expected, read_by_clip, written
+from reelwright.training.clip_losses import ALL, FOLDER, NOTE, ClipLosses, by_clip, expected, read_by_clip, written
+from reelwright.training.data.mapped import map_table
 from reelwright.training.distributed.world import World
+from reelwright.training.objectives.base import Loss
 from reelwright.training.recipe import TrainRecipe
+from tests.training.batches import make_batch
 from tests.training.made_up import MadeUp, recipe_of, run
 from tests.training.ranks import PRELOADED
 
@@ -74,6 +78,43 @@ def test_a_loss_that_is_no_number_is_counted_and_in_no_mean() -> None:
 
 def all_rows(folder: Path) -> list[dict]:
     return [row for _, path in written(folder / FOLDER) for row in read_by_clip(path).to_pylist()]
+
+
+def write_losses(folder: Path, shares: Sequence[float], dropped: tuple[bool, ...] = ()) -> Path:
+    """Write two steps of three samples; each rank of a context group has its share of every loss."""
+    for rank, share in enumerate(shares):
+        world = World(rank=rank, size=len(shares), context_rank=rank, context_size=len(shares))
+        kept = ClipLosses(folder, 2, world)
+        for step in range(2):
+            batch = replace(make_batch(3, seed=1, step=step), dropped=dropped)
+            loss = torch.tensor([1.0, 2.0, 4.0]) * (step + 1) * share
+            kept.see(batch, Loss(loss.sum(), loss, torch.tensor([0.1, 0.6, 0.9])))
+        kept.write(2)
+    ((step, path),) = written(folder / FOLDER)
+    assert step == 2
+    return path
+
+
+@pytest.mark.parametrize("shares", [(0.75, 0.25), (0.5, 0.25, 0.25)])
+def test_strips_of_a_sample_are_one_draw_with_the_sum_of_their_losses(
+    tmp_path: Path, shares: tuple[float, ...]
+) -> None:
+    whole = read_by_clip(write_losses(tmp_path / "one", [1.0]))
+    assert read_by_clip(write_losses(tmp_path / "strips", shares)) == whole
+    assert rows(whole)["clip-1-2", ALL]["loss"] == 6.0
+    assert rows(whole)["clip-1-2", ALL]["draws"] == 2
+
+
+def test_samples_without_their_captions_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    def kinds(path: Path) -> list[str]:
+        table, _ = map_table(path / "rank-00000.arrow", NOTE)
+        return table.column("kind").to_pylist()[:3]
+
+    plain = kinds(write_losses(tmp_path / "plain", [1.0]))
+    assert len(set(plain)) == 1
+    assert "without a caption" not in plain[0]
+    mixed = kinds(write_losses(tmp_path / "mixed", [1.0], dropped=(False, True, False)))
+    assert mixed == [plain[0], f"{plain[0]} without a caption", plain[0]]
 
 
 class Dies(MadeUp):

@@ -14,6 +14,7 @@ from reelwright.training.checkpoints import Checkpoints, read_metadata, read_ten
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.logs import read_log
+from reelwright.training.loop import _line, micro_batches
 from tests.training.made_up import MadeUp, recipe_of, run
 
 LOSS = ("loss", "grad_norm", "lr")
@@ -204,10 +205,25 @@ def test_another_recipe_s_checkpoint_is_refused(tmp_path):
 
 
 def test_batches_that_ranks_cannot_share_evenly_are_refused(tmp_path):
-    from reelwright.training.loop import micro_batches
-
     with pytest.raises(TrainError, match="make it a multiple of 3"):
         micro_batches(recipe_of(), World(size=3, data_size=3))
+    with pytest.raises(TrainError, match="make it a multiple of 4"):
+        micro_batches(recipe_of(), World(size=4, data_size=4))  # of 2 there is none for each
+    assert micro_batches(recipe_of(), World(size=4, data_size=2, context_size=2)) == 1
+
+
+def test_the_line_of_a_step_says_what_was_counted():
+    values = {"loss": 0.5, "grad_norm": 1.2345, "lr": 1e-4, "skipped": 0.0, "clips_per_s": 2.0, "tokens_per_s": 12345.0,
+              "data_wait_share": 0.125}  # fmt: skip
+    speeds = "2.00 clips/s  12,345 tokens/s  data 12.5%"
+    assert _line(3, 6, values, {}) == f"step 3/6  loss 0.5000  norm 1.23  lr 0.0001  {speeds}"
+    more = values | {"mfu": 0.4, "skipped": 2.0, "loss": -1e-3}
+    shown = {"kl": 0.25}
+    assert (
+        _line(3, 6, more, shown)
+        == f"step 3/6  loss -0.0010  kl 0.25  norm 1.23  lr 0.0001  {speeds}  MFU 40.0%  2 skipped"
+    )
+    assert "loss -9.90e-04 " in _line(3, 6, values | {"loss": -9.9e-4}, {})  # a policy's, near 0
 
 
 def test_bf16_autocast_and_tensorboard(tmp_path):

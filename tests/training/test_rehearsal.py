@@ -3,12 +3,14 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from reelwright.model.dit import DiT
+from reelwright.model.dtypes import DTYPES
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.schedule import Shape
 from reelwright.training.distributed.parallel import compile_for, parallelize
@@ -46,6 +48,32 @@ class Odd(MadeUp):
         )
         text = text._replace(longest=int(text.lengths[0]))
         return replace(batch, latents=batch.latents[:1], text=text, seeds=batch.seeds[:1], clip_ids=batch.clip_ids[:1])
+
+
+@pytest.mark.parametrize(
+    ("frames", "clean", "task"), [(1, 0, "t2i"), (9, 0, "t2v"), (9, 1, "i2v"), (9, 2, "continuation")]
+)
+def test_a_made_up_batch_is_one_of_the_shape_s(frames, clean, task):
+    long = RECIPE.model_copy(update={"model": RECIPE.model.model_copy(update={"text_tokens": 32})})
+    batch = Rehearsal(long, SHAPES).batch(Shape(Bucket(frames, 32, 64), 3, clean))
+    assert (batch.task, batch.cond_frames) == (task, clean)
+    assert batch.latents.shape == (3, RECIPE.model.in_channels, (frames - 1) // 4 + 1, 4, 8)
+    assert not batch.latents.any()
+    assert batch.text.lengths.tolist() == [7] * 3
+    assert batch.text.states.dtype == DTYPES[RECIPE.data.store_dtype]
+    assert len(set(batch.seeds)) == batch.samples_in_step == 3
+    assert batch.step < 0, "of no step"
+
+
+def test_shapes_of_validation_are_rehearsed_once_and_without_a_backward_pass(tmp_path):
+    micros = [SimpleNamespace(shape=SHAPES[i % 2]) for i in range(4)]
+    rehearsal, seen, told = Rehearsal.of(RECIPE, SHAPES[:1], micros), [], []
+    assert list(rehearsal.validation) == SHAPES
+    compute = lambda batch, backward: seen.append((batch.cond_frames, backward))  # noqa: E731
+    rehearse(rehearsal, compute, cache=tmp_path / "rank.bin", say=told.append)
+    assert seen == [(0, True), (0, False), (1, False)]
+    assert told[0] == "compiling for 3 shapes of micro-batches before the first step (nothing is cached yet)"
+    assert told[-1].startswith("compiled for 3 shapes in ")
 
 
 def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):

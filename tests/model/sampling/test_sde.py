@@ -40,6 +40,17 @@ def test_the_cap_acts_on_every_step_but_the_last() -> None:
     assert steps_at(*range(15)).std.unique().tolist() == [NOISE.cap]
 
 
+def test_the_noise_is_that_of_equation_2_by_hand() -> None:
+    """Where the cap does not cut, s² = a² t Δ / (1 - t); from the last level, Δ = t. At t = 1 it is the cap."""
+    t, size = LEVELS[15].item(), NOISE.std(LEVELS[15:16], LEVELS[16:]).item()
+    assert size == pytest.approx(t / (1 - t) ** 0.5, rel=1e-12)
+    assert NoiseSize(scale=0.5).std(LEVELS[15:16], LEVELS[16:]).item() == pytest.approx(size / 2, rel=1e-12)
+    t, after = LEVELS[1:2], LEVELS[2:3]
+    expect = (t * (t - after) / (1 - t)).sqrt()
+    torch.testing.assert_close(NoiseSize(cap=10.0).std(t, after), expect, rtol=1e-12, atol=0)
+    assert NoiseSize(cap=10.0).std(LEVELS[:1], LEVELS[1:2]).item() == 10.0
+
+
 @pytest.mark.parametrize("cap", [0.45, 10.0], ids=["capped", "free"])
 def test_gradients_of_density_and_divergence_are_what_the_formulas_say(cap: float) -> None:
     """Of a linear network v = W x, in float64; with exact weights 3/2 ε x and 9/4 (v - v_ref) x at each step."""

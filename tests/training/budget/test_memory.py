@@ -1,19 +1,35 @@
 """The planner against what is really held: live storages of a real pass, counts, and the shape of its answers."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
-from reelwright.training.budget.activations import measure, trace
+from reelwright.training.budget.activations import Activations, measure, trace
 from reelwright.training.budget.live_bytes import LiveBytes
-from reelwright.training.budget.memory import heaviest, plan_memory, shape_of
+from reelwright.training.budget.memory import (
+    Counts,
+    MemoryEstimate,
+    _being_reduced,
+    _gathered,
+    _weights,
+    batch_size,
+    count_parameters,
+    even_batches,
+    heaviest,
+    micro_batches_of,
+    plan_memory,
+    shape_of,
+)
 from reelwright.training.budget.sampling import DECODED_NUMBERS_PER_PX
 from reelwright.training.budget.traced import Shape, TracedRun
 from reelwright.training.data.buckets import Bucket, buckets_of
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
+from reelwright.training.registry import AdapterPart
 
 SMALL = DiTConfig(hidden_size=64, depth=4, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
 SHAPE = Shape(2, (3, 16, 16))
@@ -21,6 +37,100 @@ DATA = DataConfig(sizes=("128x128",), frames=(1, 9), tokens_per_batch=400, batch
 LONG = DiTConfig(hidden_size=512, num_heads=4, adaln_tembed_dim=64, caption_channels=64)  # 48 blocks, quick to trace
 VIDEO = DataConfig(sizes=("480p",), tokens_per_batch=37440)
 BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="full"))
+
+
+def test_parameters_are_counted_by_where_they_lie_and_by_who_trains_them():
+    model = DiT(SMALL)
+    everything, blocks = (sum(p.numel() for p in part.parameters()) for part in (model, model.blocks))
+    plain = count_parameters(SMALL, None, ComputeConfig())
+    assert (plain.blocks, plain.rest, plain.all, plain.depth) == (blocks, everything - blocks, everything, 4)
+    assert (plain.trained, plain.trained_in_blocks, plain.bytes) == (everything, blocks, 4 * everything)
+    assert plain.optimizers == 1
+    width, middle = 64, 16
+    assert plain.modulation == 4 * 6 * width * (middle + 1)  # of each block, six vectors from the time's embedding
+    lora = LoRAConfig(rank=2, alpha=2, targets=("*.attn.proj",))
+    held = AdapterPart("reference", trained=False)
+    parts = (AdapterPart("default"), AdapterPart("critic"), held)
+    one, two = (count_parameters(SMALL, lora, ComputeConfig(), p) for p in (parts[:1], parts))
+    assert one.trained == one.trained_in_blocks == 4 * 2 * (64 + 64)
+    assert (two.trained, two.optimizers, one.optimizers) == (2 * one.trained, 2, 1)
+    assert two.all == one.all + 2 * one.trained
+
+
+def test_what_lies_on_a_rank_is_divided_by_the_ranks_that_share_it():
+    recipe, averaged = TrainRecipe(), TrainRecipe(optim={"ema": 0.9})
+    counts = Counts(blocks=800, modulation=80, rest=201, trained=1001, trained_in_blocks=800, depth=4, bytes=4004)
+    assert _weights(recipe, counts, 1) == {"parameters": 4004, "gradients": 4004, "optimizer (AdamW)": 8008}
+    assert _weights(averaged, counts, 4) == {
+        "parameters": 1001, "gradients": 4 * 251, "optimizer (AdamW)": 8 * 251, "averaged weights": 4 * 251,
+    }  # fmt: skip
+    two = replace(counts, optimizers=2)  # one at a time has gradients
+    assert _weights(recipe, two, 1) == {"parameters": 4004, "gradients": 4 * 501, "optimizer (AdamW)": 8008}
+
+
+def test_gathered_weights_are_two_blocks_and_the_rest_or_all():
+    """Blocks in bf16 but for their modulation, where ranks gather them so."""
+    counts = Counts(blocks=800, modulation=80, rest=200, trained=1000, trained_in_blocks=800, depth=4, bytes=4000)
+    recipe = TrainRecipe()
+    assert _gathered(recipe, counts, half=False) == 4 * (2 * 200 + 200)
+    assert _gathered(recipe, counts, half=True) == 2 * (180 * 2 + 20 * 4) + 4 * 200
+    whole = TrainRecipe(parallel={"reshard_after_forward": False})
+    assert _gathered(whole, counts, half=False) == 4 * 1000
+    assert _gathered(recipe, replace(counts, depth=1), half=False) == 4 * 1000  # there is no second block
+
+
+def test_gradients_on_their_way_are_two_blocks_or_all_where_they_stay_whole():
+    counts = Counts(blocks=800, modulation=80, rest=200, trained=1000, trained_in_blocks=800, depth=4, bytes=4000)
+    held = Activations(**{f.name: 0 for f in fields(Activations)} | {"growing": 70, "block": 300})
+    recipe, whole = TrainRecipe(), TrainRecipe(parallel={"gradients": "whole"})
+    assert _being_reduced(recipe, counts, held, 2) == 70 + (4 * 200 - 300)
+    assert _being_reduced(recipe, counts, replace(held, block=900), 2) == 70  # its activations were more
+    assert _being_reduced(whole, counts, held, 1) == 70 + (4 * 200 - 300)
+    assert _being_reduced(whole, counts, held, 2) == 4 * 1000
+    assert _being_reduced(whole, replace(counts, optimizers=2), held, 2) == 4 * 500
+
+
+def test_micro_batches_come_out_even_or_the_next_number_that_does_is_told():
+    recipe = TrainRecipe(data={"batches_per_step": 12}, parallel={"replicate": 2, "context": 2})
+    assert micro_batches_of(recipe, 8) == 3  # 2 replicas of 2 shards, each of 2 ranks that share samples
+    assert even_batches(recipe, 8) == 12
+    assert even_batches(recipe, 20) == 20
+    with pytest.raises(TrainError, match=r"no multiple of the 10 ranks that take batches; set it to 20"):
+        micro_batches_of(recipe, 20)
+
+
+def test_the_heaviest_buckets_are_an_image_s_and_a_video_s_with_their_captions():
+    """A caption's token weighs 0.11 of a grid's; a bucket that is larger than a batch has one sample."""
+    data = DataConfig(sizes=("64x64", "128x128"), frames=(1, 9, 17), ratios=("1:1",), tokens_per_batch=100)
+    of = {b: b.tokens(SMALL.patch_size) for b in buckets_of(data)}
+    assert sorted(of.values()) == [16, 48, 64, 80, 192, 320]
+    assert [batch_size(b, data, SMALL) for b in sorted(of, key=of.get)] == [6, 2, 1, 1, 1, 1]
+    assert [of[b] for b in heaviest(TrainRecipe(model=SMALL, data=data))] == [16, 320]
+    images = data.model_copy(update={"frames": (1,), "sizes": ("64x64", "96x96"), "tokens_per_batch": 47})
+    for captions, expect in ((36, 36), (37, 16)):  # 2 · 16 tokens with two captions, or 36 with one: 4 = 0.11 · 36.4
+        (found,) = heaviest(TrainRecipe(model=SMALL, data=images, text={"tokens": captions}))
+        assert found.tokens(SMALL.patch_size) == expect
+
+
+@pytest.mark.parametrize(
+    ("tasks", "frames", "clean"),
+    [({"t2v": 1}, 9, 0), ({"i2v": 1}, 9, 1), ({"t2v": 1, "continuation": 1}, 9, 1), ({"i2v": 1, "t2i": 1}, 1, 0)],
+)
+def test_a_clean_frame_is_planned_where_a_task_has_one(tasks, frames, clean):
+    shape = shape_of(TrainRecipe(model=SMALL, data=DATA, tasks=tasks), Bucket(frames, 128, 128))
+    assert shape == Shape(max(1, 400 // (64 * (1 + frames // 4))), ((frames - 1) // 4 + 1, 16, 16), clean)
+
+
+def test_an_estimate_s_time_and_utilisation_are_each_other_s_inverse_and_its_total_the_worse_peak():
+    recipe, image = TrainRecipe(model=SMALL, data=DATA), Bucket(1, 128, 128)
+    counts = Counts(blocks=8, modulation=1, rest=2, trained=10, trained_in_blocks=8, depth=4, bytes=40)
+    of = {"recipe": recipe, "ranks": 8, "layout": (1, 8, 1), "counts": counts, "bucket": image, "batch": 6}
+    plan = MemoryEstimate(**of, micro_batches=1, bytes={"a": 30, "b": 12}, costly=image, flops=4000, sampling=41)
+    assert plan.seconds(mfu=0.5, peak_flops=100.0) == 4000 / (0.5 * 100 * 8) == 10
+    assert plan.mfu(seconds=10.0, peak_flops=100.0) == 0.5
+    assert (plan.total, replace(plan, sampling=43).total) == (42, 43)
+    assert plan.tokens_of(image) == 6 * 64 * 4  # of a step's 4 micro-batches
+    assert plan.tokens == max(6 * 64, 2 * 192) * 4
 
 
 @pytest.mark.parametrize(
@@ -74,6 +184,13 @@ def test_weights_gradients_and_states_on_one_rank():
     assert plan.bytes["parameters"] == plan.bytes["gradients"] == 4 * count
     assert plan.bytes["optimizer (AdamW)"] == 8 * count
     assert plan.total == sum(plan.bytes.values())
+
+
+def test_one_gpu_holds_what_one_cpu_does_and_its_libraries():
+    """Autocast's copies of weights too: nothing gathers these in bf16."""
+    recipe = TrainRecipe(model=SMALL, data=DATA)
+    cpu, gpu = (plan_memory(recipe, device=device).bytes for device in ("cpu", "cuda"))
+    assert gpu == cpu | {"CUDA and libraries": 2 * 1024**3}
 
 
 @pytest.mark.exhaustive

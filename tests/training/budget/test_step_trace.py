@@ -1,15 +1,21 @@
 """A step without ranks: its operations are those that are counted by hand, its collectives those of the layout."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelwright.model.config import DiTConfig
 from reelwright.training.budget.memory import plan_memory, shape_of
-from reelwright.training.budget.step_trace import Counts, StepTrace, trace_step
+from reelwright.training.budget.step_trace import Collective, Counts, StepTrace, _lasting, _Recorder, trace_step
+from reelwright.training.budget.step_trace import _trace as _step
 from reelwright.training.budget.throughput import step_flops
 from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
+from reelwright.training.distributed.world import World
 from reelwright.training.recipe import TrainRecipe
 
 CONFIG = DiTConfig(hidden_size=256, depth=2, num_heads=8, caption_channels=64, adaln_tembed_dim=32)
@@ -45,6 +51,62 @@ def test_operations_are_the_formula_s_and_a_kept_attention_is_computed_once() ->
     assert products[0] < products[1] == products[2]
 
 
+def test_counts_add_up_and_leave_out_a_kind_of_collective() -> None:
+    of = {kind: Collective(kind, (0, 1)) for kind in ("all-gather", "all-reduce")}
+    once = Counts(Counter(mm=2), 10, 3, 7, 5, Counter({of["all-gather"]: 8, of["all-reduce"]: 4}),
+                  Counter({of["all-gather"]: 1, of["all-reduce"]: 2}))  # fmt: skip
+    whole = Counts()
+    whole.add(once)
+    assert whole == once
+    whole.add(once.without("all-reduce"), times=3)
+    assert whole == Counts(Counter(mm=8), 40, 12, 28, 20, Counter({of["all-gather"]: 32, of["all-reduce"]: 4}),
+                           Counter({of["all-gather"]: 4, of["all-reduce"]: 2}))  # fmt: skip
+
+
+def test_an_operator_s_bytes_are_read_and_written_once_and_a_view_moves_none() -> None:
+    a, b, row = torch.ones(4, 8), torch.ones(8, 2), torch.ones(8)
+    with _Recorder() as recorder:
+        product = a @ b
+        made = recorder.take()
+        combined = a.view(2, 16).view(4, 8) + row.expand(4, 8)
+        other = recorder.take()
+    assert (made.moved, made.product_moved) == (4 * (32 + 16 + 8),) * 2
+    assert (made.flops, made.attention_flops) == (2 * product.numel() * 8, 0)
+    assert (other.moved, other.product_moved, other.flops) == (4 * (32 + 8) + combined.nbytes, 0, 0)
+    assert other.operators["aten.add.Tensor"] == 1
+    assert recorder.take() == Counts()
+
+
+def test_weights_and_their_two_averages_last_and_frozen_ones_alone() -> None:
+    def lasting(**over: object) -> tuple[int, int, int]:
+        run = TracedRun(_recipe(**over), World.alone("cpu"), SHAPE, sharded=False)
+        held = [(p.numel(), p.requires_grad) for p in run.model.parameters()]
+        return _lasting(run), sum(n for n, trained in held if trained), sum(n for n, trained in held if not trained)
+
+    found, trained, frozen = lasting()
+    assert (found, frozen) == (4 * 3 * trained, 0)
+    assert lasting(optim={"ema": 0.9})[0] == 4 * 4 * trained
+    found, trained, frozen = lasting(lora={"rank": 2, "alpha": 2}, init="x", compute={"precision": "fp32"})
+    assert found == 4 * (3 * trained + frozen)
+    assert 0 < trained < frozen
+
+
+def test_a_collective_brings_what_the_other_ranks_have() -> None:
+    """Of 8 ranks; a sum travels twice, as a ring makes it."""
+    part, whole = torch.ones(16), torch.ones(8 * 16)
+    size = 7 / 8 * whole.nbytes
+    with made_up_ranks(_recipe().parallel, 8), _Recorder() as recorder:
+        dist.all_gather_into_tensor(whole, part)
+        dist.reduce_scatter_tensor(part, whole)
+        dist.all_reduce(whole)
+        found = recorder.take()
+    kinds = {kind: Collective(kind, tuple(range(8))) for kind in ("all-gather", "reduce-scatter", "all-reduce")}
+    assert found.calls == Counter(kinds.values())
+    assert {kind: found.received[of] for kind, of in kinds.items()} == {
+        "all-gather": size, "reduce-scatter": size, "all-reduce": 2 * size,
+    }  # fmt: skip
+
+
 def _calls(counts: Counts) -> dict[str, int]:
     return {f"{of.kind} of {len(of.ranks)}": calls for of, calls in counts.calls.items()}
 
@@ -65,6 +127,25 @@ def _calls(counts: Counts) -> dict[str, int]:
 )  # fmt: skip
 def test_collectives_are_those_of_the_layout(ranks: int, parallel: dict[str, object], expect: dict[str, int]) -> None:
     assert _calls(_trace(ranks, parallel=parallel).counts) == expect
+
+
+@pytest.mark.parametrize("gradients", ["sharded", "whole"])
+@pytest.mark.every(2)
+def test_micro_batches_between_the_first_and_the_last_count_as_if_they_had_run(gradients: str) -> None:
+    """Of four, with replicas, over which gradients are summed once."""
+    small = CONFIG.model_copy(update={"hidden_size": 32, "depth": 1, "num_heads": 2})
+    recipe = _recipe(model=small, parallel={"replicate": 2, "gradients": gradients})
+    with made_up_ranks(recipe.parallel, 4) as world, FakeTensorMode():
+        run, other = (TracedRun(recipe, world, Shape(1, (3, 8, 8))) for _ in range(2))
+        with _Recorder() as recorder:
+            for i in range(4):
+                run.micro_batch(last=i == 3)
+            expect = recorder.take()
+        found = _step(other, 4)
+    for name in ("calls", "received", "flops", "attention_flops", "product_moved"):
+        assert getattr(found.counts, name) == getattr(expect, name)
+    assert found.counts.moved == pytest.approx(expect.moved, rel=0.1)  # copies before the sum are not told apart
+    assert any(of.kind == "all-reduce" for of in found.counts.calls)
 
 
 def test_values_travel_while_queries_and_keys_are_normed() -> None:

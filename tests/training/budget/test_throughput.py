@@ -87,13 +87,16 @@ def test_a_batch_s_operations_are_those_of_its_own_size_and_captions(lora: LoRAC
         assert batch_flops(recipe, made, dense) == train_flops(CONFIG, (3, 2, 4), **sizes)
 
 
-def test_an_objective_s_other_passes_are_counted_beside_the_trained_one() -> None:
-    """Guidance is distilled with the teacher's two passes, forward alone."""
-    objective = {"kind": "cfg_distillation", "guidance": 4.0}
-    recipe = TrainRecipe.model_validate({"model": CONFIG, "lora": {"rank": 2}, "objective": objective})
+@pytest.mark.parametrize(
+    ("objective", "trained_passes"),
+    [({"kind": "cfg_distillation", "guidance": 4.0}, 1), ({"kind": "dmd", "start": "x", "critic_steps": 3}, 1 + 3)],
+    ids=["the teacher's, forward alone", "the critic's steps, forward and backward"],
+)
+def test_an_objective_s_other_passes_are_counted_beside_the_trained_one(objective: dict, trained_passes: int) -> None:
+    recipe = TrainRecipe.model_validate({"model": CONFIG, "lora": {"rank": 2}, "init": "x", "objective": objective})
     plain = recipe.model_copy(update={"objective": TrainRecipe().objective})
     passes, sizes = recipe.objective.passes, {"batch": 1, "cond_frames": 0, "text_tokens": 16}
     assert passes.forward > 0
     trained, whole = (objective_flops(r, (3, 2, 4), AttentionConfig(), **sizes) for r in (plain, recipe))
     beside = passes.forward * forward_flops(CONFIG, (3, 2, 4), **sizes)
-    assert whole == round((1 + passes.trained) * trained + beside)
+    assert whole == round(trained_passes * trained + beside)

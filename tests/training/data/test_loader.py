@@ -387,6 +387,14 @@ def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp
     assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
 
 
+@pytest.mark.parametrize(("text", "kind"), [("precomputed", bytes), ("on_the_fly", str)])
+def test_a_kept_plan_has_captions_to_encode_or_hashes_of_those_that_are(encoded, text, kind):
+    recipe = recipe_of(encode={"text": text})
+    plan = read_plan(keep(Clips(encoded, "all"), recipe) / "clips.arrow")
+    schedule = Schedule(plan, recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    assert {type(caption) for caption in schedule.captions_of(0)} == {kind}
+
+
 def test_a_plan_of_an_older_form_is_made_anew(encoded, tmp_path):
     prepare(Clips(encoded, "all"), recipe_of(), tmp_path, World.alone("cpu"))
     path = tmp_path / "plan" / "clips.arrow"

@@ -5,11 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reelwright.kernels.blocks import BlockGrid
 from reelwright.model.attention import Attend, Layout, dense_attention
 from reelwright.model.rope import Span, rotation
 from reelwright.training.batch import Strip, TokenStrip
+from reelwright.training.budget.traced import made_up_ranks
 from reelwright.training.distributed import partial_attention
-from reelwright.training.distributed.context import UlyssesAttention, attention_kernel, context_parallel
+from reelwright.training.distributed.context import (
+    UlyssesAttention,
+    attention_kernel,
+    context_parallel,
+    exchange_order,
+    joined,
+    share_again,
+    share_by,
+)
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
     backward_plain,
@@ -21,6 +31,7 @@ from reelwright.training.distributed.strips import Strips, TokenStrips
 from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig, TrainRecipe
+from tests.training.batches import make_batch
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, PLAIN, tiny
 
@@ -113,6 +124,52 @@ def test_a_kernel_that_is_wrong_or_does_not_run_is_not_taken(monkeypatch: pytest
     assert not partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype", "dim", "wrong", "expect"),
+    [
+        ((9, 0), torch.bfloat16, 128, "", "cudnn"), ((10, 0), torch.float16, 64, "", "cudnn"),
+        ((9, 0), torch.bfloat16, 136, "", "flash"), ((8, 9), torch.bfloat16, 128, "", "flash"),
+        ((9, 0), torch.bfloat16, 256, "", "flash"), ((9, 0), torch.bfloat16, 264, "", "plain"),
+        ((9, 0), torch.float32, 64, "", "plain"), ((9, 0), torch.bfloat16, 60, "", "plain"),
+        ((9, 0), torch.bfloat16, 128, "cudnn", "flash"), ((9, 0), torch.bfloat16, 128, "cudnn flash", "plain"),
+    ],
+)  # fmt: skip
+def test_the_fastest_kernel_that_a_gpu_has_and_that_is_right_is_taken(
+    capability: tuple[int, int], dtype: torch.dtype, dim: int, wrong: str, expect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is asked."""
+    choose, cuda = partial_attention.piece_backend.__wrapped__, torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(partial_attention, "_is_right", lambda name, *_: name not in wrong.split())
+    assert choose(cuda, dtype, dim) == expect
+    monkeypatch.setattr(torch.version, "cuda", None)  # of AMD, whose versions count otherwise
+    assert choose(cuda, dtype, dim) != "cudnn"
+
+
+@pytest.mark.parametrize(("off", "right"), [(1.03, True), (1.07, False)])
+def test_a_kernel_may_be_off_by_five_percent(off: float, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In either pass; bf16's own error is below two."""
+    for name in ("forward_piece", "backward_piece"):
+        with monkeypatch.context() as patched:
+            real = getattr(partial_attention, name)
+            patched.setattr(partial_attention, name, lambda *a, _real=real: tuple(off * x for x in _real(*a)))
+            assert partial_attention._is_right("cpu", torch.device("cpu"), torch.float32, 16) == right
+
+
+def test_what_ranks_send_is_put_into_the_order_that_is_wanted() -> None:
+    """Each rank sends its part of every frame; numbers are those of tokens in (t, h, w) order."""
+    frames, rows, columns = 3, 2, 5
+    tokens = torch.arange(frames * rows * columns)
+    parts = tokens.view(frames, -1).split([4, 3, 3], dim=1)
+    sent = torch.cat([part.flatten() for part in parts])
+    grid = BlockGrid((frames, rows, columns), (2, 2, 2))
+    for blocks, expect in ((None, tokens), ((grid.grid, grid.block, grid.split, grid.other), grid.order())):
+        order, back = exchange_order(frames, (4, 3, 3), blocks, "cpu")
+        assert torch.equal(sent[order], expect)
+        assert torch.equal(expect[back], sent)
+
+
 def test_strips_of_whole_blocks_hold_every_row_once() -> None:
     """17 rows in blocks of 4: two blocks each for the first ranks, and the last has what is left."""
     found = [Strips(None, rank, 3, multiple=4).divide(17) for rank in range(3)]  # type: ignore[arg-type]
@@ -146,13 +203,55 @@ def test_a_part_of_each_frame_is_its_patches_in_order_at_their_places() -> None:
     tokens = torch.arange(rows * columns).view(rows, columns)
     latent = tokens.repeat_interleave(2, 0).repeat_interleave(2, 1).expand(1, 4, 2, -1, -1)
     whole = rotation(24, (2, rows, columns)).view(2, rows * columns, 12, 2)
-    for first, count in ((0, 4), (4, 3), (7, 8)):
+    for first, count in ((0, 4), (4, 2), (4, 3), (7, 8)):  # the second ends with a row's first
         part = TokenStrip(first, count, columns)
         expect = torch.arange(first, first + count).repeat_interleave(2).expand(1, 4, 2, 2, -1)
         assert torch.equal(part.cut(latent, (1, 2, 2)), expect)
         assert part.origin == Span(first, columns)
         found = rotation(24, (2, 1, count), part.origin).view(2, count, 12, 2)
         assert torch.equal(found, whole[:, first : first + count])
+
+
+def test_a_strip_of_rows_is_its_patches_at_their_places() -> None:
+    rows, columns = 3, 5
+    latent = torch.arange(rows * columns).view(rows, columns).repeat_interleave(2, 0).repeat_interleave(3, 1)
+    whole = rotation(24, (2, rows, columns)).view(2, rows, columns, 12, 2)
+    for first, count in ((0, 1), (1, 2), (2, 1)):
+        strip = Strip(first, count)
+        assert torch.equal(strip.cut(latent, (1, 2, 3)), latent[2 * first : 2 * (first + count)])
+        found = rotation(24, (2, count, columns), strip.origin).view(2, count, columns, 12, 2)
+        assert torch.equal(found, whole[:, first : first + count])
+
+
+@pytest.mark.parametrize("form", [Strips, TokenStrips])
+def test_parts_of_all_ranks_are_the_whole_at_their_places(form: type[Strips] | type[TokenStrips]) -> None:
+    """The sum over ranks, which is made here, of what each puts into an empty whole."""
+    whole, parallel = torch.randn(2, 4, 3, 10, 18), ParallelConfig(context=3)
+    with made_up_ranks(parallel, 3) as world:
+        group = world.context_group
+        assert group is not None
+        strips = [form(group, rank, 3).divide(5, 6) for rank in range(3)]
+        parts = [joined(s.cut(whole, (1, 2, 3)), s, (10, 18), (1, 2, 3), group) for s in strips]
+    assert torch.equal(sum(parts), whole)
+
+
+def test_attention_has_the_strips_of_the_batch_that_was_shared_last_or_again() -> None:
+    model, patch = torch.nn.Module(), (1, 2, 2)
+    strips = TokenStrips(None, 1, 2)  # type: ignore[arg-type]
+    small, large = (make_batch(side=side) for side in (4, 8))
+    assert share_by(model, small, patch) is small  # which no rank shares
+    model.context_strips = strips
+    small, shares = share_by(model, small, patch), {}
+    shares["small"] = strips.tokens
+    large = share_by(model, large, patch)
+    shares["large"] = strips.tokens
+    assert shares == {"small": (2, 2), "large": (8, 8)}
+    share_again(model, replace(small, strip=None), patch)
+    assert strips.tokens == shares["large"]
+    share_again(model, small, patch)
+    assert strips.tokens == shares["small"]
+    share_again(torch.nn.Module(), large, patch)
+    assert strips.tokens == shares["small"]
 
 
 def test_too_few_tokens_are_a_sentence() -> None:

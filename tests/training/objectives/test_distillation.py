@@ -11,10 +11,10 @@ from reelwright.model.config import AttentionConfig
 from reelwright.model.flops import forward_flops
 from reelwright.model.lora.adapters import lora_parameters, save_lora
 from reelwright.model.sampling.guidance import cfg_zero
-from reelwright.model.sampling.schedules import distilled_sigmas
+from reelwright.model.sampling.schedules import distilled_sigmas, shifted
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder, pack_text
-from reelwright.training.batch import Batch
+from reelwright.training.batch import Batch, draw
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.budget.throughput import batch_flops, step_flops
 from reelwright.training.distributed.world import World
@@ -85,6 +85,20 @@ def test_draws_by_span_show_a_point_as_often_as_its_step_is_long() -> None:
         found = grid.drawn(u, share).bincount(minlength=POINTS) / len(u)
         torch.testing.assert_close(found.double(), (1 - share) / POINTS + share * spans, atol=2e-5, rtol=0)
     assert grid.drawn(torch.tensor([1.0], dtype=torch.float64), 0.5).item() == POINTS - 1
+
+
+def test_levels_are_the_grid_s_points_or_any_shifted_as_they_are(base: Path) -> None:
+    batch = batch_of()
+    u = draw(batch.seeds, batch.latents.shape).u
+    found = {}
+    for levels in ("grid", "continuous"):
+        recipe = distilling(base, {"kind": "cfg_distillation", "levels": levels})
+        found[levels] = objective_of(recipe).loss(batch).t.double()
+        shift = recipe.objective.timestep_shift(3 * 2 * 2)  # 4 x 4 latents in tokens of 2 x 2
+    torch.testing.assert_close(found["continuous"], shifted(u, shift).double(), rtol=1e-6, atol=0)
+    grid = Grid.of(shift)
+    torch.testing.assert_close(found["grid"], grid.sigmas[grid.drawn(u)], rtol=1e-6, atol=0)
+    assert not torch.isclose(found["continuous"], found["grid"], rtol=1e-4).any()
 
 
 @pytest.mark.parametrize("kind", range(4))

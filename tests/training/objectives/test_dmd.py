@@ -256,9 +256,14 @@ def test_the_planner_counts_critic_reference_and_teacher(base: Path, begun: Path
     assert plans[0].counts.trained == 2 * plans[1].counts.trained
     assert plans[0].bytes["optimizer (AdamW)"] == 2 * plans[1].bytes["optimizer (AdamW)"]
     assert plans[0].bytes["gradients"] == plans[1].bytes["gradients"], "student and critic have theirs in turn"
+    assert plans[0].flops > 3 * plans[1].flops
+
+
+def test_passes_are_counted_in_the_mean_over_the_student_s_steps() -> None:
+    """Way to a step and the step, the teacher's two, the reference's four; then five of the critic's."""
     passes = DmdConfig(start="x").passes
     assert (passes.forward, passes.trained) == (1.5 + 1 + 2 + 4 + 5 * 2.5, 5)
-    assert plans[0].flops > 3 * plans[1].flops
+    assert DmdConfig(start="x", steps=1, anchor=0.0, critic_steps=2).passes.forward == 0 + 1 + 2 + 2 * 1
 
 
 def test_an_anchor_needs_a_student_to_begin_as() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reelwright.model.sampling.schedules import shifted
 from reelwright.model.sampling.solvers import TIMESTEPS
 from reelwright.model.text import pack_text
-from reelwright.training.batch import Strip
+from reelwright.training.batch import Strip, shift_of
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
 from tests.training.batches import make_batch
 
@@ -81,6 +81,14 @@ def test_shift_follows_the_noise_tokens():
     assert shift == 12
     median = shifted(torch.tensor(0.5), shift).item()
     assert t.median().item() == pytest.approx(median, abs=0.03)
+
+
+def test_a_batch_s_shift_is_that_of_its_noisy_tokens():
+    """Of 4 frames, of which one is clean, in 8 x 24 latents: 3 x 4 x 6 tokens of 2 x 4."""
+    batch = make_batch(task="i2v", cond_frames=1, frames=4)
+    batch = replace(batch, latents=torch.zeros(2, 16, 4, 8, 24))
+    config = FlowConfig(reference_tokens=48)
+    assert shift_of(batch, config, (1, 2, 4)) == config.timestep_shift(3 * 4 * 6) > 1
 
 
 @given(mean=st.floats(-1, 1), std=st.floats(0.4, 2))

@@ -18,6 +18,7 @@ from tests.training.rewards.made_up import Hangs, Level, Spoiler, Unready, Waiti
 
 def test_scores_come_in_the_order_of_the_videos_at_most_a_batch_per_call() -> None:
     assert score(Level(batch=3), [video(level) for level in range(10)]) == [float(level) for level in range(10)]
+    assert score(Level(batch=1), [video(level) for level in range(3)]) == [0.0, 1.0, 2.0]
     assert score(Level(), []) == []
 
 

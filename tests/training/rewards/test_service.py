@@ -23,7 +23,7 @@ from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Unscored, Video
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rewards.registry import load
-from reelwright.training.rewards.remote.protocol import packed, unpacked
+from reelwright.training.rewards.remote.protocol import BodyError, packed, unpacked
 from reelwright.training.rewards.remote.server import Limits, RewardServer, _Handler
 from tests.training.rewards.made_up import Level, Unready, video
 
@@ -294,6 +294,36 @@ def test_a_hostile_body_is_refused_with_a_sentence(serve: Any, body: bytes, sent
     assert re.search(sentence, said), said
     assert len(said) < 1000
     assert ask(running.port, stated() + bytes(12)) == (200, "")
+
+
+def why_refused(body: bytes) -> str:
+    try:
+        unpacked(body)
+    except BodyError as error:
+        return str(error)
+    return ""
+
+
+def test_limits_are_met_to_the_last_byte_frame_and_pixel() -> None:
+    one = {"shape": [1, 1, 1, 3], "rate": 8.0, "prompt": ""}
+
+    def of(count: int = 1, length: int = 0, **more: Any) -> bytes:
+        line = json.dumps({"videos": [one | more] * count}).encode()
+        return line.ljust(length - 1) + b"\n" + bytes(3 * count)
+
+    for limit, refused in (
+        (lambda beyond: of(1024 + beyond), "a list of 1 to 1024"),
+        (lambda beyond: of(length=(4 << 20) + beyond), "no line of JSON of at most 4194304 bytes"),
+        (lambda beyond: of(prompt="x" * (100_000 + beyond)), "at most 100000 characters"),
+        (lambda beyond: of(rate=1000 + beyond), "at most 1000"),
+    ):
+        assert why_refused(limit(0)) == ""
+        assert refused in why_refused(limit(1))
+    for place, most in enumerate((100_000, 16_384, 16_384)):
+        shape = [1, 1, 1, 3]
+        for beyond, refused in ((0, "bytes of frames, and 3 bytes follow"), (1, "it must be [F, H, W, 3] up to")):
+            shape[place] = most + beyond
+            assert refused in why_refused(of(shape=shape))
 
 
 def test_sizes_lengths_keys_and_addresses_are_checked_before_the_body(serve: Any) -> None:

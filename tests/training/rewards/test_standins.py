@@ -183,6 +183,16 @@ def test_drift_counts_just_noticeable_differences_and_the_logarithm_of_sharpness
     assert scored("drift", lines, given=1, colour=0, sharpness=2.0) == pytest.approx(-2 * np.log1p(400), rel=0.02)
 
 
+def test_drift_by_default_is_that_of_its_documented_settings() -> None:
+    """A score of version 1 is comparable with an earlier one: other defaults would be another version."""
+    lines = np.repeat(np.random.default_rng(0).integers(0, 256, (4, 241, 1, 3), np.uint8), 250, axis=2)
+    stated = {"late": 0.25, "colour": 1.0, "sharpness": 1.0, "height": 240}
+    expect = scored("drift", lines, given=1, **stated)
+    assert scored("drift", lines, given=1) == expect
+    for name, value in {"late": 0.5, "colour": 1.1, "sharpness": 1.1, "height": 241}.items():
+        assert scored("drift", lines, given=1, **stated | {name: value}) != expect
+
+
 def test_smoothness_counts_grey_levels_off_what_the_neighbours_foretell() -> None:
     flash = plain((10,) * 3, (14,) * 3, (10,) * 3)
     assert scored("smoothness_standin", flash) == pytest.approx(-np.log(1 + 4 / 2))

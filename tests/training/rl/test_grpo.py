@@ -229,6 +229,8 @@ def test_sharing_saves_calls_and_training_as_the_formula_says(base: Path) -> Non
     assert config.shared_calls == sum(counted) / 6 == 53.5
     assert 1 - config.shared_calls / 64 == pytest.approx(0.164, abs=1e-3)
     assert config.passes.forward == 2 * 53.5
+    anchored = rolling(base, {"group": 4, "steps": 16, "critical": 6, "beta": 0.1}).objective
+    assert anchored.passes.forward == 2 * (53.5 + 1)  # the reference's
     assert config.passes.trained == 1  # the other half of the guidance: 2 passes a prompt, where 4 samples took 8
 
 
@@ -248,6 +250,27 @@ def test_clipping_acts_where_it_worsens_nothing_and_is_counted(base: Path) -> No
     assert figures["kl"] == 0
     assert loss.per_sample.shape == (2,)
     assert loss.total.item() == pytest.approx(loss.per_sample.sum().item() / 2)
+
+
+def test_a_clipped_ratio_counts_as_the_end_of_its_range(base: Path) -> None:
+    """As PPO's: r A, or the end of the range times A where that is less. Ratios are read from a loss without clip."""
+    clip = 5e-4
+    free, clipped = (objective_of(rolling(base, {"clip": c, "beta": 0.0, "weighting": "none"})) for c in (0.0, clip))
+    made = rolled(free, batch_of())
+    with torch.no_grad():
+        for objective in (free, clipped):
+            for parameter in lora_parameters(objective.roles.model):
+                parameter.mul_(1.05)
+        count, ends = made.advantages.shape[1], set()
+        for member in range(count):
+            for sign in (1.0, -1.0):
+                made.advantages = torch.zeros_like(made.advantages)
+                made.advantages[:, member] = sign
+                ratio = -count * sign * free.loss(made).per_sample
+                expect = torch.minimum(sign * ratio, sign * ratio.clamp(1 - clip, 1 + clip))
+                torch.testing.assert_close(-count * clipped.loss(made).per_sample, expect, rtol=1e-6, atol=0)
+                ends |= {(sign, bool(r > 1 + clip)) for r in ratio if abs(r - 1) > clip}
+    assert ends == {(1.0, True), (1.0, False), (-1.0, True), (-1.0, False)}  # of all four kinds there are some
 
 
 @pytest.mark.parametrize("weighting", ["report", "none"])

@@ -137,6 +137,15 @@ def test_after_a_step_the_old_policy_is_a_mean(base: Path) -> None:
         torch.testing.assert_close(now, 0.25 * (0.2 * old + 0.8 * new) + 0.75 * new)
 
 
+def test_passes_are_counted_per_video_of_a_group(base: Path) -> None:
+    """Of 3 videos in 4 steps: 12 to make them, one each of the old policy and of the base, and one trained each."""
+    plain = nft(base).objective.passes
+    assert (plain.forward, plain.trained) == (12 + 3 + 3, 3 - 1)
+    assert nft(base, beta=0.0).objective.passes.forward == 12 + 3
+    guided = nft(base, guidance=2.0).objective.passes
+    assert (guided.forward, guided.trained) == (2 * (12 + 3 + 3), 2 * 3 - 1)
+
+
 def test_shared_rollouts_serve_it_too(base: Path) -> None:
     objective = objective_of(nft(base, solver="critical"))
     objective.roll(batch_of(0))

@@ -11,13 +11,13 @@ def scaled(frames: np.ndarray, height: int) -> np.ndarray:
 
     Args:
         frames: uint8 [F, H, W, 3].
-        height: pixels.
+        height: pixels, at least 1.
     """
     rows, columns = frames.shape[1:3]
     scale = height / min(rows, columns)
     if scale >= 1:
         return frames
-    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    size = round(columns * scale), round(rows * scale)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
