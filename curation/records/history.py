@@ -16,6 +16,7 @@ from reelwright.curation.records.settled import Settled
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.known_sources import KnownSources
+from reelwright.curation.store.leftovers import leftovers, note_finished
 from reelwright.curation.store.sql_text import literal, literals
 
 DELETE_CHUNK = 1000
@@ -292,7 +293,7 @@ class History:
         again = sorted(self.recut_md5s)
         for start in range(0, len(again), DELETE_CHUNK):
             self._note_clips(literals(again[start : start + DELETE_CHUNK]))
-        lost = self.store.orphans()
+        lost = leftovers(self.store, self._known.index)
         if not lost:
             return
         sources = lost.source_md5s
@@ -330,6 +331,10 @@ class History:
         """Delete clips that a killed run left of sources that this run did not cut, and that are not ok."""
         self._drop([c for md5, clips in self._left.items() if md5 not in self.recut_md5s for c in clips])
         self._left.clear()
+
+    def note_finished(self) -> None:
+        """Note in the store that a run finished: the next looks for leftovers among newer rows alone."""
+        note_finished(self.store)
 
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
         """Delete the clips of sources that turned out to be none."""

@@ -42,8 +42,12 @@ def up_to_date(store: Connection) -> tuple[KnownIndex, Any]:
     if folder is not None and _is_large(store) and lock.is_held_here(store.uri, CURATION_LOCK):
         folder.mkdir(exist_ok=True)
         index.folder = folder
-    if index.update(dataset) and index.folder is not None:
-        keep(index)
+    try:
+        if index.update(dataset) and index.folder is not None:
+            keep(index)
+    except OSError:  # no room for it there: it can be had without
+        index = KnownIndex()
+        index.update(dataset)
     return index, dataset
 
 

@@ -53,7 +53,7 @@ class Changes:
 def changes(dataset: Any, since: Mark) -> Changes:
     """Compare a table with a mark, by the ids and versions of its rows."""
     live, added, updated, fragments = list[RowSet](), list[RowSet](), list[RowSet](), set[int]()
-    for batch in _scan(dataset, [UPDATED], None):
+    for batch in scan(dataset, [UPDATED]):
         rows = batch.column(ROW_ID).to_numpy()
         live.append(RowSet.of(rows))
         known = since.rows.has(rows)
@@ -75,12 +75,13 @@ def fresh_rows(
     wanted = RowSet.joined([found.added, found.updated]) if updated else found.added
     if not fragments or not len(wanted):
         return
-    for batch in _scan(dataset, columns, fragments):
+    for batch in scan(dataset, columns, fragments):
         mask = wanted.has(batch.column(ROW_ID).to_numpy())
         yield batch if mask.all() else batch.filter(pa.array(mask))
 
 
-def _scan(dataset: Any, columns: Sequence[str], fragments: list[Any] | None) -> Iterator[pa.RecordBatch]:
+def scan(dataset: Any, columns: Sequence[str], fragments: list[Any] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield rows in the table's order, with ROW_ID and ADDRESS. fragments: some of its; default: all."""
     yield from dataset.scanner(
         columns=list(columns), fragments=fragments, batch_size=BATCH_ROWS, batch_readahead=SCAN_AHEAD,
         io_buffer_size=SCAN_BYTES, with_row_id=True, with_row_address=True, scan_in_order=True,

@@ -1,7 +1,7 @@
 """Inputs that need nothing are counted without a look at each; the outcome is as if each had been looked at."""
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +84,14 @@ def test_the_outcome_is_as_if_each_input_was_looked_at(filled, option, monkeypat
 
 def md5s(store: Store) -> list[dict]:
     return store.read("sources", ["md5"]).to_pylist()
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_of_two_rows_the_later_written_counts_whatever_the_clock_of_its_host(tmp_path, hours):
+    store, now = Store.open(tmp_path / "store", create=True), datetime(2026, 1, 1, tzinfo=UTC)
+    row = {"uri": "s3://b/a.mp4", "source_id": "a", "md5": "0" * 32, "cutting_fingerprint": CUTTING}
+    store.append("sources", [row | {"state": "failed", "ingested_at": now}])
+    store.append("sources", [row | {"state": "ok", "ingested_at": now + timedelta(hours=hours)}])
+    found = History(store, [Input("s3://b/a.mp4")], CUTTING, retry_failed=True)
+    assert not found.todo
+    assert found.done_before["ok"] == 1
