@@ -11,7 +11,7 @@ import numpy as np
 
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.spool import Spool
-from reelwright.curation.ingest.text_order import Numbered
+from reelwright.curation.keys.text_order import Numbered
 
 CHUNK = 65_536
 AHEAD = 256  # inputs that a queue makes at a time
@@ -49,7 +49,7 @@ class InputList(Sequence[Input]):
     def __getitem__(self, at: slice) -> list[Input]: ...
 
     def __getitem__(self, at: int | slice) -> Input | list[Input]:
-        numbers = np.arange(len(self))[at] if isinstance(at, slice) else np.array([range(len(self))[at]])
+        numbers = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.array([range(len(self))[at]])
         uris = self._uris.take(numbers).to_pylist()
         found = [self.told.get(n) or Input(uri) for n, uri in zip(numbers.tolist(), uris, strict=True)]
         return found if isinstance(at, slice) else found[0]

@@ -13,10 +13,10 @@ import pyarrow as pa
 from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.spool import Spool
-from reelwright.curation.ingest.text_order import Numbered, in_order
 from reelwright.curation.keys.hashing import Hasher, halves
 from reelwright.curation.keys.sorted_keys import KEY, SortedKeys, begins, write
 from reelwright.curation.keys.sorter import Sorter
+from reelwright.curation.keys.text_order import Numbered, in_order
 from reelwright.curation.signed import is_signed
 
 CHUNK = 65_536

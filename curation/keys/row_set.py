@@ -16,7 +16,10 @@ class RowSet:
     @classmethod
     def of(cls, numbers: np.ndarray) -> RowSet:
         """Return the set of some numbers, in any order."""
-        numbers = np.unique(np.asarray(numbers, np.int64))
+        numbers = np.asarray(numbers, np.int64)
+        if len(numbers) and (np.diff(numbers) == 1).all():  # nearly always
+            return cls(numbers[:1], numbers[-1:] + 1)
+        numbers = np.unique(numbers)
         first = np.append(True, np.diff(numbers) > 1)[: len(numbers)]
         return cls(numbers[first], numbers[np.append(first[1:], True)[: len(numbers)]] + 1)
 

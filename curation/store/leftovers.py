@@ -7,6 +7,7 @@ notes, or its clip was deleted. After the latter, or where the last look is not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +33,9 @@ def leftovers(store: Connection, index: KnownIndex) -> Orphans:
     since = {table: changes(store.dataset(table), index.checked[table]) for table in TABLES}
     if len(since["clips"].gone):  # perhaps not their bytes
         return orphans(store)
-    clips, kept = _lost(store, index, "clips", ["source_md5", "clip_id"], since["clips"])
-    shots, _ = _lost(store, index, "shots", ["source_md5"], since["shots"])
+    were_ok = index.lost[~index.are_good(index.lost)]  # some may be ok again
+    clips, kept = _lost(store, index, "clips", ["source_md5", "clip_id"], since["clips"], were_ok)
+    shots, _ = _lost(store, index, "shots", ["source_md5"], since["shots"], were_ok)
     md5s = {md5 for rows in (clips, shots) for md5 in rows.column("source_md5").to_pylist() if md5 is not None}
     lost = clips.column("clip_id").to_pylist()
     media = _lost_media(store, since["media"], lost, kept.column("clip_id"))
@@ -47,23 +49,27 @@ def note_finished(store: Connection) -> None:
         return
     index.lost = index.lost[:0]
     index.checked = {table: changes(store.dataset(table), Mark()).now for table in TABLES}
-    keep(index)
+    with suppress(OSError):  # no room for it: the next run looks at more
+        keep(index)
 
 
 def _lost(
-    store: Connection, index: KnownIndex, table: str, columns: list[str], since: Changes
+    store: Connection, index: KnownIndex, table: str, columns: list[str], since: Changes, were_ok: np.ndarray
 ) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of a table whose source is not ok, and the new ones whose source is."""
+    """Return the rows of a table whose source is not ok, and the new ones whose source is.
+
+    were_ok: KEY records, MD5s of sources that were ok and are not.
+    """
     hasher, nothing = Hasher(), pa.schema([store.schema(table).field(name) for name in columns]).empty_table()
     lost, kept = [nothing], [nothing]
     for batch in fresh_rows(store.dataset(table), since, columns):
         good = _are_good(index, _keys(hasher, batch.column("source_md5")))
         for into, mask in ((lost, ~good), (kept, good)):
             into.append(pa.Table.from_batches([batch.filter(pa.array(mask))]).select(columns))
-    if len(index.lost):
+    if len(were_ok):
         for batch in scan(store.dataset(table), columns):
             keys = _keys(hasher, batch.column("source_md5"))
-            mask = _among(keys, index.lost) & ~since.added.has(batch.column(ROW_ID).to_numpy())
+            mask = _among(keys, were_ok) & ~since.added.has(batch.column(ROW_ID).to_numpy())
             lost.append(pa.Table.from_batches([batch.filter(pa.array(mask))]).select(columns))
     return pa.concat_tables(lost), pa.concat_tables(kept)
 

@@ -97,6 +97,14 @@ def test_they_are_found_without_a_look_at_all_rows(finished, monkeypatch, end):
         assert found(finished) == wanted, name
 
 
+def test_a_source_that_is_ok_again_has_no_leftovers(finished, monkeypatch):
+    killed_amid_a_new_cut(finished)
+    assert found(finished) == finished.orphans()
+    finished.append("sources", [{"uri": "/f/b.mp4", "source_id": "b", "md5": md5("b"), "state": "ok"}])
+    monkeypatch.setattr(kept, "orphans", refuse)
+    assert not found(finished)
+
+
 def test_clips_deleted_without_their_bytes_are_found_by_a_look_at_all_rows(finished):
     ids = finished.read("clips", ["clip_id"]).column(0).to_pylist()
     finished.delete("clips", f"clip_id = '{ids[0]}'")
