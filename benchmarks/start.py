@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.records.history import History
-from reelwright.curation.store import Store, known_kept
+from reelwright.curation.store import Store, known_shelf
 from reelwright.curation.store.leftovers import note_finished
 
 PARTS = ("fill", "cold", "finish", "warm")
@@ -67,7 +67,7 @@ def part(what: str, folder: Path, sources: int) -> dict[str, float]:
     if what == "finish":
         with store.committing(), noted("index"):
             note_finished(store)
-        kept = folder / "store" / known_kept.FOLDER
+        kept = folder / "store" / known_shelf.FOLDER
         return found | {"finish.index.disk_mib": sum(p.stat().st_size for p in kept.glob("*")) / 2**20}
     with store.committing():
         with noted("list"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.ingest.inputs import STORES
@@ -27,7 +28,7 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
     import pyarrow.parquet as pq
 
     try:
-        opened = pq.ParquetFile(file)
+        opened = pq.ParquetFile(file, pre_buffer=False)  # which would hold the whole file
         schema = opened.schema_arrow
         is_text = len(schema) == 1 and (
             pa.types.is_string(schema.types[0]) or pa.types.is_large_string(schema.types[0])
@@ -37,9 +38,29 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
             return
         for batch in opened.iter_batches(BATCH_ROWS):
             uris = batch.column(0).cast(pa.large_string())
-            if uris.null_count or not pc.all(pc.match_substring_regex(uris, PLAIN)).as_py():
+            if uris.null_count or not (_are_alike(uris) or pc.all(pc.match_substring_regex(uris, PLAIN)).as_py()):
                 yield None
                 return
             yield uris
     except (pa.ArrowException, OSError):  # reading its rows says what is wrong
         yield None
+
+
+def _are_alike(uris: pa.Array) -> bool:
+    """Return whether addresses are plain and have one protocol, by a look at their bytes; False where it does not tell.
+
+    Bytes up to the blank are those that PLAIN excludes, and a colon after the protocol's own would be one too many.
+    """
+    import pyarrow.compute as pc
+
+    protocol, found, _ = uris[0].as_py().partition("://") if len(uris) else ("", "", "")
+    if not found or protocol not in STORES:
+        return False
+    start, end = np.frombuffer(uris.buffers()[1], np.int64)[[uris.offset, uris.offset + len(uris)]]
+    data = np.frombuffer(uris.buffers()[2], np.uint8)[start:end]
+    is_long = pc.greater(pc.binary_length(uris), len(protocol) + len("://"))
+    begins = pc.starts_with(uris, f"{protocol}://")
+    return bool(
+        data.min() > ord(" ") and np.count_nonzero(data == ord(":")) == len(uris)
+        and pc.all(is_long).as_py() and pc.all(begins).as_py()
+    )  # fmt: skip

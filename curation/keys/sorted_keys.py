@@ -101,7 +101,8 @@ def load(path: Path, kind: np.dtype) -> SortedKeys:
     """Open what `write` put into a file. Raises OSError or ValueError where it is not whole."""
     file = open(path, "rb")  # noqa: SIM115 - read from as long as the records are asked for
     size = os.fstat(file.fileno()).st_size
-    count, bits = np.fromfile(file, FOOTER, 1, offset=max(0, size - FOOTER.itemsize))[0].tolist()
+    footer = np.fromfile(file, FOOTER, 1, offset=max(0, size - FOOTER.itemsize))
+    count, bits = footer[0].tolist() if len(footer) else (0, -1)
     if not 0 <= bits < 40 or size != count * kind.itemsize + (2**bits + 1) * 8 + FOOTER.itemsize:
         raise ValueError(f"{path} is no file of sorted keys")
     file.seek(count * kind.itemsize)

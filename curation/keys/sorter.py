@@ -10,7 +10,7 @@ import numpy as np
 
 from reelwright.curation.keys.sorted_keys import PARTS, read_records, sort
 
-RUN_BYTES = 16 * 2**20
+RUN_BYTES = 4 * 2**20
 
 
 class Sorter:

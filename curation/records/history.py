@@ -95,7 +95,7 @@ class History:
         known = files.some(others)
         items = [item for _, item in known]
         newest.fetch(item.uri for item in items)
-        repeats = [row for item in items if (row := newest[item.uri])["state"] == "duplicate"]
+        repeats = [its for item in items if (its := newest[item.uri])["state"] == "duplicate"]
         newest.fetch(one["duplicate_of"] for one in repeats if one["duplicate_of"])
         self.moves.good.fetch(one["md5"] for one in repeats if one["md5"])
         moved = self._moved_survivors(items, rows)

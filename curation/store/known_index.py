@@ -19,6 +19,7 @@ from reelwright.curation.keys.row_set import RowSet
 from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys, match, shares, sort, write
 from reelwright.curation.store import datasets
 from reelwright.curation.store.known_rows import KINDS, OK, READ, Records, Words
+from reelwright.curation.store.known_shelf import Shelf
 from reelwright.curation.store.row_marks import NONE, ROW_ID, Changes, Mark, changes, fresh_rows
 
 MOST_SEGMENTS = 8
@@ -51,7 +52,7 @@ class KnownIndex:
         lost: KEY records: MD5s that were ok and are not any more, since leftovers were last looked for.
         checked: table -> its mark when there were no leftovers in it; empty where that is not known.
         digest: of the table's files, by which another table of that version is told.
-        folder: where new segments go; None: files without a name.
+        shelf: where new segments go; None: files without a name.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class KnownIndex:
         self.several, self.lost = np.zeros(0, np.uint64), np.zeros(0, KEY)
         self.checked: dict[str, Mark] = {}
         self.digest = ""
-        self.folder: Path | None = None
+        self.shelf: Shelf | None = None
 
     def part(self, name: str, number: int) -> np.ndarray:
         """Return the records of rows that are there, of one of PARTS ranges of keys, sorted."""
@@ -129,7 +130,7 @@ class KnownIndex:
         return Segment(name, keys, found.updated)
 
     def _path(self, name: str, key: str) -> Path | None:
-        return self.folder / f"{name}.{key}" if self.folder is not None else None
+        return self.shelf.folder / f"{name}.{key}" if self.shelf is not None else None
 
     def _note_lost(self, earlier: list[Segment], changed: RowSet) -> None:
         """Note the MD5s of rows that were ok, if no row of theirs is now. earlier: the segments as they were."""

@@ -1,4 +1,4 @@
-"""Where the index of a large store's sources is kept: in a folder of the store, which may be deleted at any time.
+"""Where the index of a large store's sources is kept: in a folder beside its tables, which may be deleted at any time.
 
 The state is one small file that is replaced whole and names the segments, so that a kill leaves the one or the other.
 """
@@ -6,9 +6,7 @@ The state is one small file that is replaced whole and names the segments, so th
 from __future__ import annotations
 
 import json
-import os
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,64 +18,54 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.known_index import KnownIndex, Segment, digest_of
 from reelwright.curation.store.known_rows import KINDS, Words
+from reelwright.curation.store.known_shelf import Shelf
 from reelwright.curation.store.row_marks import Mark
 from reelwright.curation.store.schema import CURATION_LOCK
 
-FOLDER = "_known"
 STATE_FILE = "state.npz"
 FORMAT = 1
 KEPT_FROM = 200_000
 """Sources, or clips, of a store that keeps an index; to read fewer takes no longer than to keep it."""
+BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 def up_to_date(store: Connection) -> tuple[KnownIndex, Any]:
     """Return the index of a store's sources as they are, and the dataset at that version.
 
-    It is kept where the store is large, in a folder, and this process may write to it.
+    It is kept where the store is large and this process commits to it.
     """
     dataset = store.dataset("sources")
     dataset = store.dataset("sources", dataset.version)  # stays there while the run adds rows
-    index = _kept(store, dataset)
-    folder = _folder(store)
-    if folder is not None and _is_large(store) and lock.is_held_here(store.uri, CURATION_LOCK):
-        folder.mkdir(exist_ok=True)
-        index.folder = folder
+    index = KnownIndex()
     try:
-        if index.update(dataset) and index.folder is not None:
-            keep(index)
-    except OSError:  # no room for it there: it can be had without
+        if any(store.count(table) >= KEPT_FROM for table in ("sources", "clips")):
+            shelf = Shelf(store)
+            index = _kept(store, dataset, shelf)
+            if lock.is_held_here(store.uri, CURATION_LOCK):
+                shelf.folder.mkdir(exist_ok=True)
+                index.shelf = shelf
+        if index.update(dataset) and index.shelf is not None:
+            keep(index, index.shelf)
+    except OSError:  # no room for it there, or the server is away: it can be had without
         index = KnownIndex()
         index.update(dataset)
     return index, dataset
 
 
-def keep(index: KnownIndex) -> None:
+def keep(index: KnownIndex, shelf: Shelf) -> None:
     """Write the state, and delete the segments that it no longer names."""
-    folder = index.folder
-    assert folder is not None
-    files = {f"{segment.name}.{key}" for segment in index.segments for key in KINDS}
-    for name in files:
-        with open(folder / name, "rb") as file:
-            os.fsync(file.fileno())
-    beside = folder / f"{STATE_FILE}.new"
-    with open(beside, "wb") as file:
+    names = [f"{segment.name}.{key}" for segment in index.segments for key in KINDS]
+    with open(shelf.folder / f"{STATE_FILE}.new", "wb") as file:
         np.savez(file, **_arrays(index))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, folder / STATE_FILE)
-    for path in folder.iterdir():
-        if path.name not in files and path.name != STATE_FILE:
-            path.unlink(missing_ok=True)
+    shelf.put(names, STATE_FILE)
+    shelf.drop_others([*names, STATE_FILE])
 
 
-def _kept(store: Connection, dataset: Any) -> KnownIndex:
+def _kept(store: Connection, dataset: Any, shelf: Shelf) -> KnownIndex:
     """Return the index that is kept, if it is this table's; else an empty one."""
-    folder = _folder(store)
-    if folder is None or not (folder / STATE_FILE).exists():
-        return KnownIndex()
     try:
-        index = _read(folder)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        index = _read(shelf)
+    except BROKEN:
         return KnownIndex()
     return index if _is_of(index, store, dataset) else KnownIndex()
 
@@ -93,14 +81,6 @@ def _is_of(index: KnownIndex, store: Connection, dataset: Any) -> bool:
     return digest_of(then) == index.digest
 
 
-def _folder(store: Connection) -> Path | None:
-    return store.path / FOLDER if store.path is not None else None
-
-
-def _is_large(store: Connection) -> bool:
-    return any(store.count(table) >= KEPT_FROM for table in ("sources", "clips"))
-
-
 def _arrays(index: KnownIndex) -> dict[str, Any]:
     marks = {"sources": index.mark, **{f"checked.{name}": mark for name, mark in index.checked.items()}}
     about = {
@@ -114,11 +94,11 @@ def _arrays(index: KnownIndex) -> dict[str, Any]:
     return {"about": text, "several": index.several, "lost": index.lost, **rows, **updated}
 
 
-def _read(folder: Path) -> KnownIndex:
-    with np.load(folder / STATE_FILE) as kept:
+def _read(shelf: Shelf) -> KnownIndex:
+    with np.load(shelf.fetch(STATE_FILE)) as kept:
         about = json.loads(kept["about"].tobytes())
         if about["format"] != FORMAT:
-            raise ValueError(f"the index in {folder} is of another format")
+            raise ValueError(f"the index in {shelf.folder} is of another format")
         index = KnownIndex()
         index.digest, index.several, index.lost = about["digest"], kept["several"], kept["lost"]
         index.cuttings, index.reasons = Words(about["cuttings"]), Words(about["reasons"])
@@ -126,7 +106,7 @@ def _read(folder: Path) -> KnownIndex:
         index.mark = marks.pop("sources")
         index.checked = {name.removeprefix("checked."): mark for name, mark in marks.items()}
         for name in about["segments"]:
-            keys = {key: load(folder / f"{name}.{key}", kind) for key, kind in KINDS.items()}
+            keys = {key: load(shelf.fetch(f"{name}.{key}"), kind) for key, kind in KINDS.items()}
             index.segments.append(Segment(name, keys, _set(kept[f"updated.{name}"])))
     return index
 

@@ -45,12 +45,12 @@ def leftovers(store: Connection, index: KnownIndex) -> Orphans:
 def note_finished(store: Connection) -> None:
     """Note that there are no leftovers, as a run has just finished. A store without an index keeps no such note."""
     index, _ = up_to_date(store)
-    if index.folder is None:
+    if index.shelf is None:
         return
     index.lost = index.lost[:0]
     index.checked = {table: changes(store.dataset(table), Mark()).now for table in TABLES}
     with suppress(OSError):  # no room for it: the next run looks at more
-        keep(index)
+        keep(index, index.shelf)
 
 
 def _lost(

@@ -26,7 +26,7 @@ from reelwright.curation.store.sql_text import is_one_of
 PLANS = "_plans"
 """Folder of a store for what training runs derive from it; nothing in it is needed."""
 IDS_A_DELETE = 10_000
-ORPHANS_MEMORY = "1GB"  # of DuckDB, which puts the rest on disk
+ORPHANS_MEMORY = "512MB"  # of DuckDB, which puts the rest on disk
 ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
 

@@ -10,8 +10,9 @@ import pytest
 from reelwright.curation.keys.sorted_keys import PARTS
 from reelwright.curation.store import Store, known_index, known_kept
 from reelwright.curation.store.known_index import KnownIndex
-from reelwright.curation.store.known_kept import FOLDER, STATE_FILE, up_to_date
+from reelwright.curation.store.known_kept import STATE_FILE, up_to_date
 from reelwright.curation.store.known_rows import KINDS
+from reelwright.curation.store.known_shelf import FOLDER
 
 
 @pytest.fixture(autouse=True)
@@ -92,12 +93,13 @@ def test_an_index_that_is_lost_or_broken_is_made_again(tmp_path):
     store.append("sources", rows(list(range(60))))
     with store.committing():
         first = described(up_to_date(store)[0])
-        for path in sorted((tmp_path / "store" / FOLDER).iterdir()):
-            whole = path.read_bytes()
-            for broken in (None, b"", whole[: len(whole) // 2]):
-                path.unlink(missing_ok=True)
-                if broken is not None:
-                    path.write_bytes(broken)
+        for ending in [*KINDS, STATE_FILE]:
+            for size in (None, 0, 1000):
+                (path,) = (tmp_path / "store" / FOLDER).glob(f"*{ending}")
+                whole = path.read_bytes()
+                path.unlink()
+                if size is not None:
+                    path.write_bytes(whole[:size])
                 assert described(up_to_date(store)[0]) == first
 
 
@@ -145,7 +147,7 @@ def test_a_disk_without_room_for_an_index_stops_no_run(tmp_path, monkeypatch):
     store = Store.open(tmp_path / "store", create=True)
     store.append("sources", rows([1, 2, 3]))
 
-    def full(_: KnownIndex) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(known_kept, "keep", full)

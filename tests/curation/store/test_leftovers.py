@@ -7,7 +7,8 @@ import pytest
 
 from reelwright.curation.store import Store, known_kept
 from reelwright.curation.store import leftovers as kept
-from reelwright.curation.store.known_kept import FOLDER, up_to_date
+from reelwright.curation.store.known_kept import up_to_date
+from reelwright.curation.store.known_shelf import FOLDER
 from reelwright.curation.store.leftovers import leftovers, note_finished
 from reelwright.curation.store.maintenance import Orphans
 from tests.curation.store.conftest import add_source
