@@ -14,7 +14,7 @@ from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.spool import Spool
 from reelwright.curation.keys.hashing import Hasher, halves
-from reelwright.curation.keys.sorted_keys import KEY, SortedKeys, begins, write
+from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys, begins, write
 from reelwright.curation.keys.sorter import Sorter
 from reelwright.curation.keys.text_order import Numbered, in_order
 from reelwright.curation.signed import is_signed
@@ -73,7 +73,7 @@ class Listing(Sequence[Input]):
     @cached_property
     def _in_order(self) -> InputList:
         wanted = np.zeros(self.numbers, bool)
-        for part in range(256):
+        for part in range(PARTS):
             wanted[self.keys.part(part)["number"]] = True
         return self.chosen(wanted)
 

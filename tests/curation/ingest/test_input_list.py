@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.ingest import listing as kept
+from reelwright.curation.ingest import spool
 from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Input, Span
 from reelwright.curation.ingest.listing import Collector, is_told, listing
 from reelwright.curation.ingest.manifests import plain_addresses
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.keys import sorter
 
 inputs = st.builds(
     Input,
@@ -28,12 +30,15 @@ inputs = st.builds(
 
 
 @settings(deadline=None)
-@given(given_inputs=st.lists(inputs, max_size=30), chunk=st.integers(1, 8))
-def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inputs, chunk):
+@given(given_inputs=st.lists(inputs, max_size=30), chunk=st.integers(1, 8), on_disk=st.booleans())
+def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inputs, chunk, on_disk):
     by_uri: dict[str, Input] = {}
     collector = Collector()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kept, "CHUNK", chunk)
+        if on_disk:
+            patched.setattr(spool, "IN_MEMORY", 0)
+            patched.setattr(sorter, "RUN_BYTES", 0)
         for item in given_inputs:
             by_uri[item.uri] = by_uri[item.uri].joined(item) if item.uri in by_uri else item
             collector.add(item)
@@ -44,6 +49,7 @@ def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inpu
     assert not found.has("c")
     assert list(found.told.values()) == [item for item in found if item != Input(item.uri)]
     assert found[1:3] == list(found)[1:3]
+    assert len(found) == len(by_uri)
 
 
 def test_chosen_inputs_are_taken_in_order():
