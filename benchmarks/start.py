@@ -3,8 +3,9 @@
     python -m benchmarks.start [SOURCES …]        # 100_000 1_000_000; 10_000_000 needs 8 GB of disk
 
 A store of so many sources, each with a shot and a clip, is filled with synthetic rows (`fill`). A Parquet manifest
-names them all and NEW more, at an object store's addresses, which are not asked. Then a process of its own lists the
-manifest (`list`), reads the history (`history`) and looks for leftovers (`leftovers`), as a run does. Prints
+names them all and NEW more, at an object store's addresses, which are not asked. Then processes of their own list the
+manifest (`list`), read the history (`history`) and look for leftovers (`leftovers`), as a run does: `cold`, without an
+index of the sources, which it makes, and `warm`, after a run has finished (`finish`, its last step). Prints
 `name value` lines: seconds of wall and CPU of each, and MiB of resident memory, the largest so far, beyond what
 importing takes.
 """
