@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pyarrow as pa
 from reelwright.curation.ingest.inputs import STORES
 
 BATCH_ROWS = 131_072
-END: Any = object()  # of the batches
 PLAIN = rf"^({'|'.join(STORES)})://[^:\s\x00-\x1f]+$"
 """Addresses that every rule of a list takes as they are: a protocol in small letters, no chain of them, no blank."""
 
@@ -46,15 +44,6 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
             yield uris
     except (pa.ArrowException, OSError):  # reading its rows says what is wrong
         yield None
-
-
-def ahead(batches: Iterator[pa.Array | None]) -> Iterator[pa.Array | None]:
-    """Yield the same batches, each read and checked by another thread while the one before it is worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, END)
-        while (found := coming.result()) is not END:
-            coming = reader.submit(next, batches, END)
-            yield found
 
 
 def _are_alike(uris: pa.Array) -> bool:

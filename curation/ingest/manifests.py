@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.ingest.address_column import ahead, read_addresses
+from reelwright.curation.ingest.address_column import read_addresses
 from reelwright.curation.ingest.inputs import (
     FILE,
     IngestError,
@@ -42,7 +42,7 @@ def plain_addresses(path: str) -> Iterator[pa.Array | None]:
         yield None
         return
     with _opened(path) as file:
-        yield from ahead(read_addresses(file, URI_COLUMNS))
+        yield from read_addresses(file, URI_COLUMNS)
 
 
 def read_manifest(
