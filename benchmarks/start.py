@@ -3,18 +3,22 @@
     python -m benchmarks.start [SOURCES …]        # 100_000 1_000_000; 10_000_000 needs 8 GB of disk
 
 A store of so many sources, each with a shot and a clip, is filled with synthetic rows (`fill`). A Parquet manifest
-names them all and NEW more, at an object store's addresses, which are not asked. Then a process of its own lists the
-manifest (`list`), reads the history (`history`) and looks for leftovers (`leftovers`), as a run does. Prints
+names them all and NEW more, at an object store's addresses, which are not asked. Then processes of their own list the
+manifest (`list`), read the history (`history`) and look for leftovers (`leftovers`), as a run does: `cold`, without an
+index of the sources, which it makes, and `warm`, after a run has finished (`finish`, its last step). Prints
 `name value` lines: seconds of wall and CPU of each, and MiB of resident memory, the largest so far, beyond what
 importing takes.
 """
 
+import hashlib
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +29,10 @@ import pyarrow.parquet as pq
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.records.history import History
-from reelwright.curation.store import Store
+from reelwright.curation.store import Store, known_shelf
+from reelwright.curation.store.leftovers import note_finished
 
+PARTS = ("fill", "cold", "finish", "warm")
 SIZES = (100_000, 1_000_000)
 NEW = 1_000
 BATCH = 1_000_000
@@ -36,7 +42,7 @@ CUTTING = "0123456789abcdef"
 def main() -> None:
     for sources in [int(a) for a in sys.argv[1:]] or SIZES:
         with tempfile.TemporaryDirectory(prefix="reel-start-") as folder:
-            for part in ("fill", "start"):
+            for part in PARTS:
                 command = [sys.executable, "-m", "benchmarks.start", "--part", part, folder, str(sources)]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 for key, value in json.loads(said.splitlines()[-1]).items():
@@ -48,25 +54,31 @@ def part(what: str, folder: Path, sources: int) -> dict[str, float]:
         clock = time.monotonic()
         fill(folder, sources)
         return {"fill.wall_s": time.monotonic() - clock}
-    found: dict[str, float] = {}
-    Store.open(folder / "store")
+    store, found = Store.open(folder / "store"), dict[str, float]()
     idle = resident()
 
-    def note(name: str, wall: float, cpu: float) -> None:
+    @contextmanager
+    def noted(name: str) -> Iterator[None]:
+        wall, cpu = time.monotonic(), time.process_time()
+        yield
+        name = f"{what}.{name}"
         found[f"{name}.wall_s"], found[f"{name}.cpu_s"] = time.monotonic() - wall, time.process_time() - cpu
         found[f"{name}.mib"] = resident() - idle
 
-    at = time.monotonic(), time.process_time()
-    inputs = list_inputs([str(folder / "inputs.parquet")])
-    note("list", *at)
-    at = time.monotonic(), time.process_time()
-    history = History(Store.open(folder / "store"), inputs.files, CUTTING)
-    note("history", *at)
-    assert len(history.todo) == NEW, len(history.todo)
-    assert history.done_before["ok"] == sources, history.done_before
-    at = time.monotonic(), time.process_time()
-    history.clear_leftovers()
-    note("leftovers", *at)
+    if what == "finish":
+        with store.committing(), noted("index"):
+            note_finished(store)
+        kept = folder / "store" / known_shelf.FOLDER
+        return found | {"finish.index.disk_mib": sum(p.stat().st_size for p in kept.glob("*")) / 2**20}
+    with store.committing():
+        with noted("list"):
+            inputs = list_inputs([str(folder / "inputs.parquet")])
+        with noted("history"):
+            history = History(store, inputs.files, CUTTING)
+        assert len(history.todo) == NEW, len(history.todo)
+        assert history.done_before["ok"] == sources, history.done_before
+        with noted("leftovers"):
+            history.clear_leftovers()
     return found
 
 
@@ -98,8 +110,6 @@ def uris_of(numbers: pa.Array) -> pa.Array:
 
 
 def md5s_of(numbers: pa.Array) -> pa.Array:
-    import hashlib
-
     return pa.array([hashlib.md5(b"%d" % n).hexdigest() for n in numbers.to_pylist()])
 
 

@@ -107,7 +107,7 @@ class Inputs:
     @property
     def refused(self) -> list[Input]:
         """Rows of manifests that cannot be used."""
-        told = getattr(self.files, "told", None)  # an `InputList` knows them without a look at each input
+        told = getattr(self.files, "told", None)  # a `Listing` knows them without a look at each input
         return [item for item in (told.values() if told is not None else self.files) if item.refused]
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:

@@ -36,12 +36,13 @@ MAX_TEXT_CHARS = 100_000
 MAX_UNREAD_COLUMNS = 100
 
 
-def plain_addresses(path: str) -> list[pa.Array] | None:
-    """Return all addresses of a list that holds nothing else, by batches; None for any other list."""
+def plain_addresses(path: str) -> Iterator[pa.Array | None]:
+    """Yield the addresses of a list that holds nothing else, by batches; None, and no more, where it holds more."""
     if not path.lower().endswith(".parquet"):
-        return None
+        yield None
+        return
     with _opened(path) as file:
-        return read_addresses(file, URI_COLUMNS)
+        yield from read_addresses(file, URI_COLUMNS)
 
 
 def read_manifest(

@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from reelwright.curation.extras import install_for_protocol
 from reelwright.curation.ingest.folders import Folders, fixed_part
-from reelwright.curation.ingest.input_list import Collector
 from reelwright.curation.ingest.inputs import (
     FILE,
     WEB,
@@ -24,6 +23,7 @@ from reelwright.curation.ingest.inputs import (
     protocol_of,
     repeated_ids,
 )
+from reelwright.curation.ingest.listing import Collector
 from reelwright.curation.ingest.manifests import plain_addresses, read_manifest
 from reelwright.curation.ingest.suffixes import (
     IMAGE_SUFFIXES,
@@ -68,12 +68,10 @@ def list_inputs(
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
-    finder = _Finder(allow_http, config, images)
     collector = Collector()
+    finder = _Finder(allow_http, config, images, collector.add_rows)
     for item in finder.resolve(names):
         collector.add(item)
-    for uris in finder.columns:
-        collector.add_rows(uris)
     files = collector.done()
     if not len(files):
         raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
@@ -131,14 +129,16 @@ def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
 
 
 class _Finder:
-    """Resolves names and collects the files and folders that are skipped."""
+    """Resolves names and collects the files and folders that are skipped. add_rows: takes addresses by the column."""
 
-    def __init__(self, allow_http: bool, config: ManifestConfig, images: bool) -> None:
+    def __init__(
+        self, allow_http: bool, config: ManifestConfig, images: bool, add_rows: Callable[[pa.Array], None]
+    ) -> None:
         self.allow_http, self.config = allow_http, config
         self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
-        self.columns: list[pa.Array] = []  # addresses of lists that hold nothing else
+        self._add_rows = add_rows
         self._folders = Folders(self._skip)
 
     def resolve(self, names: Sequence[str]) -> Iterator[Input]:
@@ -172,9 +172,13 @@ class _Finder:
 
     def _manifest(self, path: str) -> Iterator[Input]:
         unread, is_empty = self.unread.setdefault(path, set()), True
-        if (addresses := plain_addresses(path)) is not None:
-            self.columns += addresses
+        for addresses in plain_addresses(path):
+            if addresses is None:
+                break
+            self._add_rows(addresses)
+        else:
             return
+        # What was taken of it so far comes once more, and is the same.
         for item in read_manifest(path, self.allow_http, self.config, unread):
             is_empty = False
             yield item

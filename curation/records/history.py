@@ -4,11 +4,10 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
-
 from reelwright.curation.clips import with_spans
-from reelwright.curation.ingest.input_list import Chosen, InputList, input_list
+from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input, Inputs
+from reelwright.curation.ingest.listing import Listing, listing
 from reelwright.curation.records.attempts import Attempts
 from reelwright.curation.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
 from reelwright.curation.records.moves import Move, Moves
@@ -17,11 +16,12 @@ from reelwright.curation.records.settled import Settled
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.known_sources import KnownSources
+from reelwright.curation.store.leftovers import leftovers, note_finished
 from reelwright.curation.store.sql_text import literal, literals
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
-           "licence", "caption", "captions", "spans", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
+           "licence", "caption", "captions", "spans", "num_clips", "no_clip_reason"]  # fmt: skip
 UNREAD = "error LIKE 'io: %'"  # failures that say nothing of the file: it is tried again once it can be read
 IMAGE = "error LIKE 'not_video: it is a picture%'"  # failures of a run that takes no still images
 ROW = "#row "  # in the uri of a manifest's row that could not be used
@@ -49,15 +49,15 @@ class History:
     ) -> None:
         self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
         self._again = f"({UNREAD} OR {IMAGE})" if images else UNREAD
-        known = KnownSources(store, COLUMNS, cutting)
-        self._settled = Settled(known, retry_failed=retry_failed, recut=recut, keep_ids=keep_ids)
+        self._known = known = KnownSources(store, COLUMNS)
+        self._settled = Settled(known, cutting, retry_failed=retry_failed, recut=recut, keep_ids=keep_ids)
         newest, good = NewestRows(known), GoodRows(known)
         several = known.rows(known.several)
         newest.learn(several)
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
             (r["uri"], r["md5"]): r for r in several if r["state"] == "ok" and not is_same(newest[r["uri"]], r)
         }
-        files = input_list(files)
+        files = listing(files)
         self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
         self.touched: dict[str, Row] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
@@ -77,7 +77,7 @@ class History:
         self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
         self.attempts = Attempts(store).of
 
-    def _sort(self, files: InputList, rows: NewestRows, newest: NewestRows, *, retry_failed: bool) -> Chosen:
+    def _sort(self, files: Listing, rows: NewestRows, newest: NewestRows, *, retry_failed: bool) -> InputList:
         """Decide per file whether it is done, or to be read, or read again; return the latter.
 
         Args:
@@ -88,17 +88,20 @@ class History:
         """
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         self._settled.leave(incomplete, unread)
-        new, others = self._settled.sort(files)
+        self._lost = self._lost_clips(f" AND fingerprint = {literal(self.cutting)}")
+        self._settled.watch(set(self._lost.values()))
+        wanted, others = self._settled.sort(files)
         self.cut_otherwise += self._settled.cut_otherwise
-        items = files.some(np.array(others, np.int64))
+        known = files.some(others)
+        items = [item for _, item in known]
         newest.fetch(item.uri for item in items)
-        repeats = [known for item in items if (known := newest[item.uri])["state"] == "duplicate"]
+        repeats = [its for item in items if (its := newest[item.uri])["state"] == "duplicate"]
         newest.fetch(one["duplicate_of"] for one in repeats if one["duplicate_of"])
         self.moves.good.fetch(one["md5"] for one in repeats if one["md5"])
         moved = self._moved_survivors(items, rows)
         left = {row["uri"] for row in moved.values() if is_same(newest.get(row["uri"]), row)}
         again = []
-        for number, item in zip(others, items, strict=True):
+        for number, item in known:
             row = rows.get(item.uri)
             if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
                 self.recaptioned.append(item)
@@ -128,7 +131,8 @@ class History:
                 self._begin_again(item, row["md5"])
             else:
                 self.note_done(row)
-        return Chosen(files, np.sort(np.concatenate([new, np.array(again, np.int64)])))
+        wanted[again] = True
+        return files.chosen(wanted)
 
     def _stands_for_nothing(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate gave way to a file that then failed, and never was good."""
@@ -260,8 +264,7 @@ class History:
 
     def clips_failed_before(self) -> int:
         """Clips of this run's sources that could not be cut in earlier runs, by the settings of this one."""
-        lost = self._lost_clips(f" AND fingerprint = {literal(self.cutting)}")
-        return sum(md5 in self.done_md5s or self._settled.is_done(md5) for md5 in lost.values())
+        return sum(md5 in self.done_md5s or self._settled.is_done(md5) for md5 in self._lost.values())
 
     def _incomplete(self, *, every: bool) -> set[str]:
         """Return the MD5s of sources that are ok, but for clips that could not be cut.
@@ -290,7 +293,7 @@ class History:
         again = sorted(self.recut_md5s)
         for start in range(0, len(again), DELETE_CHUNK):
             self._note_clips(literals(again[start : start + DELETE_CHUNK]))
-        lost = self.store.orphans()
+        lost = leftovers(self.store, self._known.index)
         if not lost:
             return
         sources = lost.source_md5s
@@ -328,6 +331,10 @@ class History:
         """Delete clips that a killed run left of sources that this run did not cut, and that are not ok."""
         self._drop([c for md5, clips in self._left.items() if md5 not in self.recut_md5s for c in clips])
         self._left.clear()
+
+    def note_finished(self) -> None:
+        """Note in the store that a run finished: the next looks for leftovers among newer rows alone."""
+        note_finished(self.store)
 
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
         """Delete the clips of sources that turned out to be none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reelwright.curation.store.known_sources import DUPLICATE, OK, KnownSources
+from reelwright.curation.store.known_sources import ROW, KnownSources
 
 Row = dict[str, Any]
 
@@ -44,8 +44,7 @@ class NewestRows:
     def fetch(self, uris: Iterable[str]) -> None:
         """Read the rows of these addresses at once."""
         asked = [uri for uri in dict.fromkeys(uris) if uri not in self._own]
-        places = [place for uri in asked for place in self._known.with_uri(uri)]
-        self.learn(self._known.rows(places))
+        self.learn(self._known.rows([row for uri in asked for row in self._known.with_uri(uri)]))
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Take over rows that were read already: all there are of their addresses."""
@@ -63,13 +62,10 @@ class GoodRows:
     def get(self, md5: str) -> Row | None:
         """Return the row of a source that is ok; None if there is none."""
         if md5 not in self._own:
-            places = self._known.with_md5(md5)
-            if not len(places):  # nor remembered: most files are new
+            found = self._known.good(md5)
+            if not len(found):  # nor remembered: most files are new
                 return None
-            row = newest(self._known.rows(places[self._known.state[places] == OK]))
-            if row is None:
-                return None
-            self._own[md5] = row
+            self._own[md5] = self._known.rows([found.max()])[0]
         return self._own[md5]
 
     def __contains__(self, md5: str) -> bool:
@@ -87,8 +83,8 @@ class GoodRows:
     def fetch(self, md5s: Iterable[str]) -> None:
         """Read the rows of these MD5s at once."""
         asked = [md5 for md5 in dict.fromkeys(md5s) if md5 not in self._own]
-        places = [p for md5 in asked for p in self._known.with_md5(md5) if self._known.state[p] == OK]
-        for row in sorted(self._known.rows(places), key=_age):
+        good = [row for md5 in asked for row in self._known.good(md5)]
+        for row in sorted(self._known.rows(good), key=_age):
             self._own[row["md5"]] = row
 
 
@@ -133,11 +129,8 @@ class Survivors:
         self._own[key] = None
 
     def _look(self, key: str) -> str | None:
-        places = self._known.with_md5(key) if self._key == "md5" else self._known.with_id(key)
-        if not len(places):
-            return self._earlier.get(key)
-        places = places[self._known.state[places] <= DUPLICATE]
-        rows = [row for row in self._known.rows(places) if self._stands(row)]
+        found = self._known.with_md5(key) if self._key == "md5" else self._known.with_id(key)
+        rows = [row for row in self._known.rows(found) if self._stands(row)]
         for row in sorted(rows, key=lambda r: (r["state"] == "duplicate", _age(r))):
             return str(row["duplicate_of"] or row["uri"])
         return self._earlier.get(key)
@@ -154,9 +147,13 @@ def newest(rows: Iterable[Row]) -> Row | None:
 
 
 def is_same(row: Row | None, other: Row) -> bool:
-    """Return whether two rows, read at different times, are one row of the table."""
-    return row is not None and all(row[key] == other[key] for key in ("uri", "md5", "state", "ingested_at"))
+    """Return whether two rows are one row of the table, at one address."""
+    return row is not None and row["uri"] == other["uri"] and row[ROW] == other[ROW]
 
 
-def _age(row: Row) -> Any:
-    return row["ingested_at"]
+def _age(row: Row) -> int:
+    """Return what orders rows by when they were written: their ids, as one process at a time commits and Lance counts.
+
+    Clocks do not tell: those of two hosts that wrote to one store may be an hour apart.
+    """
+    return int(row[ROW])

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import STORES, Input
+from reelwright.curation.ingest.listing import Listing
 from reelwright.curation.records.lookups import GoodRows
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
@@ -51,7 +51,7 @@ class Moves:
 
     good: GoodRows
     vacated: set[tuple[str, str]]
-    inputs: InputList
+    inputs: Listing
     made: int = 0
     pending: list[Move] = field(default_factory=list)
     recut: dict[str, Move] = field(default_factory=dict)  # by the new address
@@ -136,7 +136,7 @@ def moved_row(row: Mapping[str, Any], move: Move) -> dict[str, Any]:
     }
 
 
-def _commit(store: Store, moves: Sequence[Move], inputs: InputList) -> None:
+def _commit(store: Store, moves: Sequence[Move], inputs: Listing) -> None:
     known = {(m.old, m.md5): m for m in moves}
     gone = {m.old: m for m in moves if not m.is_vacated}  # nothing is there any more, whatever its bytes were
     olds, news = literals([m.old for m in moves]), literals([m.item.uri for m in moves])

@@ -1,4 +1,4 @@
-"""Which inputs need nothing, found for tens of thousands at a time: the others are looked at one by one."""
+"""Which inputs need nothing, found for hundreds of thousands at a time: the others are looked at one by one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input
-from reelwright.curation.store.known_sources import DUPLICATE, FAILED, NO_TIME, OK, STATES, KnownSources
+from reelwright.curation.ingest.listing import Listing
+from reelwright.curation.keys.hashing import Hasher, halves
+from reelwright.curation.keys.sorted_keys import PARTS, match
+from reelwright.curation.store.known_rows import (
+    DUPLICATE,
+    FAILED,
+    LISTS,
+    LOCAL,
+    OK,
+    STATES,
+    stamps,
+    state_of,
+    text_keys,
+)
+from reelwright.curation.store.known_sources import KnownSources
 
-AT_ONCE = 262_144
 NEW = -1
 
 
@@ -25,6 +36,7 @@ class Settled:
 
     Args:
         known: the store's sources.
+        cutting: fingerprint of the settings that a source is cut by now.
         retry_failed: no failed file is settled.
         recut: no file is that was cut by other settings.
         keep_ids: no duplicate is.
@@ -34,6 +46,7 @@ class Settled:
     """
 
     known: KnownSources
+    cutting: str
     retry_failed: bool
     recut: bool
     keep_ids: bool
@@ -42,90 +55,113 @@ class Settled:
     cut_otherwise: int = 0
 
     def __post_init__(self) -> None:
-        self._is_open = self.known.is_unsure.copy()
-        self._is_done = np.zeros(self.known.count, bool)
+        self._open_rows, self._open_uris, self._watched = (np.zeros(0, np.uint64) for _ in range(3))
+        self._done = set[int]()
+        self._hash = Hasher()
+        self._cutting = self.known.index.cuttings.number(self.cutting)
 
     def leave(self, md5s: Collection[str], uris: Collection[str]) -> None:
         """Let none of these be settled: MD5s of sources that lack clips, addresses of files that could not be read."""
-        for md5 in md5s:
-            self._is_open[self.known.with_md5(md5)] = True
-        for uri in uris:
-            self._is_open[self.known.with_uri(uri)] = True
+        self._open_rows = self._rows_of(md5s)
+        self._open_uris = np.sort(text_keys(self._hash, pa.array(list(uris), pa.string())))
 
-    def sort(self, files: InputList) -> tuple[np.ndarray, list[int]]:
-        """Count the inputs that are settled; return the numbers of new ones, and of those to be looked at."""
-        told = np.array(sorted(files.told), np.int64)
-        new, others = [np.zeros(0, np.int64)], list[int]()
-        for start in range(0, len(files), AT_ONCE):
-            uris = files.uris(start, min(start + AT_ONCE, len(files)))
-            first, last = np.searchsorted(told, [start, start + len(uris)])
-            places, settled = self._sort(files, start, uris, told[first:last] - start)
-            new.append(start + np.flatnonzero(places == NEW))
-            others += (start + np.flatnonzero((places != NEW) & ~settled)).tolist()
-        return np.concatenate(new), others
+    def watch(self, md5s: Collection[str]) -> None:
+        """Remember which of these MD5s belong to a source that is settled: `is_done` will tell."""
+        self._watched = self._rows_of(md5s)
 
     def is_done(self, md5: str) -> bool:
-        """Return whether a source that is ok and settled has this MD5."""
-        return bool(self._is_done[self.known.with_md5(md5)].any())
+        """Return whether a source that is ok and settled has this MD5, one of those that are watched."""
+        return any(row in self._done for row in self.known.good(md5).tolist())
 
-    def _sort(self, files: InputList, start: int, uris: pa.Array, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of inputs from `start` on, and whether they are settled.
+    def sort(self, files: Listing) -> tuple[np.ndarray, np.ndarray]:
+        """Count the inputs that are settled.
 
-        uris: their addresses. told: int64, which of them say more than an address.
+        Returns:
+            bool, by an input's number, of those that are new; int64 [N], numbers of those to be looked at.
         """
-        places = self.known.find(uris)
-        settled = self._may_be_settled(uris, places)
-        some = told[settled[told]]
-        settled[some] = ~self._says_more([files.told[start + n] for n in some.tolist()], places[some])
-        self._look(uris, places, settled)
-        self._count(places[settled])
-        return places, settled
+        new, others = np.zeros(files.numbers, bool), [np.zeros(0, np.int64)]
+        told = np.array(sorted(files.told), np.int64)
+        for part in range(PARTS):
+            mine = files.keys.part(part)
+            if not len(mine):
+                continue
+            theirs = self.known.part(part)
+            places = match(mine, theirs)
+            there = places != NEW
+            new[mine["number"][~there]] = True
+            numbers, places = mine["number"][there], places[there]
+            settled = self._settled(files, numbers, theirs[places], self.known.are_unsure(theirs)[places], told)
+            others.append(numbers[~settled])
+            self._count(theirs[places[settled]])
+        return new, np.concatenate(others)
 
-    def _may_be_settled(self, uris: pa.Array, places: np.ndarray) -> np.ndarray:
-        """Return bool [N]: what the table says of inputs. places: int64 [N]."""
-        known, there = self.known, places != NEW
-        settled = np.zeros(len(places), bool)
-        at = places[there]
-        state = known.state[at]
-        open_ = self._is_open[at]
-        open_ |= (state == FAILED) & self.retry_failed
-        open_ |= (state == DUPLICATE) & self.keep_ids
-        open_ |= (state == OK) & known.is_otherwise[at] & self.recut
-        if len(known.mtime_ns):  # of a file on a disk whose time is not known
-            local = ~pc.match_substring(uris, "://").to_numpy(zero_copy_only=False)[there]
-            open_ |= local & (known.mtime_ns[at] == NO_TIME)
-        settled[there] = ~open_
+    def _settled(
+        self, files: Listing, numbers: np.ndarray, records: np.ndarray, unsure: np.ndarray, told: np.ndarray
+    ) -> np.ndarray:
+        """Return bool [N]: which inputs are settled.
+
+        Args:
+            files: the inputs.
+            numbers: int64 [N], of those that the store knows.
+            records: URIS [N], the store's of each.
+            unsure: bool [N], of `are_unsure`.
+            told: numbers of the inputs that say more than an address.
+        """
+        settled = ~(unsure | self._are_open(records))
+        some = np.flatnonzero(settled & _among(numbers, told))
+        settled[some] = ~self._says_more([files.told[n] for n in numbers[some].tolist()], records[some])
+        local = np.flatnonzero(settled & (records["stamp"] != 0))
+        if len(local):
+            settled[local] = _as_they_were(files.addresses(numbers[local]), records["stamp"][local])
         return settled
 
-    def _says_more(self, inputs: Sequence[Input], places: np.ndarray) -> np.ndarray:
+    def _are_open(self, records: np.ndarray) -> np.ndarray:
+        """Return bool [N]: what the table says of sources that are looked at."""
+        state = state_of(records)
+        found = (records["flags"] & LOCAL != 0) & (records["stamp"] == 0)  # a file on a disk whose time is not known
+        if self.retry_failed:
+            found |= state == FAILED
+        if self.keep_ids:
+            found |= state == DUPLICATE
+        if self.recut:
+            found |= (state == OK) & (records["cutting"] != self._cutting)
+        return found | _among(records["row"], self._open_rows) | _among(records["upper"], self._open_uris)
+
+    def _says_more(self, inputs: Sequence[Input], records: np.ndarray) -> np.ndarray:
         """Return bool [M]: which inputs a manifest has parts of, several captions, or another than the store."""
-        known = self.known
         lists = np.array([bool(item.spans or item.refused or len(item.captions) > 1) for item in inputs], bool)
-        captions = known.caption_keys(pa.array([item.caption for item in inputs], pa.string()))
-        otherwise = (captions != known.caption_key[places]) | known.has_lists[places]
-        return np.asarray(lists | ((captions != 0) & otherwise & (known.state[places] == OK)))
+        captions = text_keys(self._hash, pa.array([item.caption for item in inputs], pa.string()))
+        otherwise = (captions != records["extra"]) | (records["flags"] & LISTS != 0)
+        return np.asarray(lists | ((captions != 0) & otherwise & (state_of(records) == OK)))
 
-    def _look(self, uris: pa.Array, places: np.ndarray, settled: np.ndarray) -> None:
-        """Unsettle local files whose size or time changed, and those that are gone."""
-        if not len(self.known.mtime_ns):
-            return
-        known = np.flatnonzero(settled)
-        known = known[self.known.mtime_ns[places[known]] != NO_TIME]
-        sizes, times = (v[places[known]].tolist() for v in (self.known.num_bytes, self.known.mtime_ns))
-        names = uris.take(pa.array(known)).to_pylist()
-        for n, uri, size, time_ns in zip(known.tolist(), names, sizes, times, strict=True):
-            try:
-                status = os.stat(uri)
-            except OSError:
-                settled[n] = False
-                continue
-            settled[n] = (status.st_size, status.st_mtime_ns) == (size, time_ns)
-
-    def _count(self, places: np.ndarray) -> None:
-        state, reason = self.known.state[places], self.known.reason[places]
+    def _count(self, records: np.ndarray) -> None:
+        state = state_of(records)
         self.done_before.update(dict(zip(STATES, np.bincount(state, minlength=len(STATES)).tolist(), strict=True)))
-        ok = places[state == OK]
-        self._is_done[ok] = True
-        self.cut_otherwise += int(self.known.is_otherwise[ok].sum())
-        counts = np.bincount(reason[reason >= 0], minlength=len(self.known.reasons)).tolist()
-        self.no_clip.update({why: n for why, n in zip(self.known.reasons, counts, strict=True) if n})
+        ok = records[state == OK]
+        self.cut_otherwise += int((ok["cutting"] != self._cutting).sum())
+        self._done.update(ok["row"][_among(ok["row"], self._watched)].tolist())
+        counts = np.bincount(records["reason"]).tolist()
+        self.no_clip.update({why: n for why, n in zip(self.known.index.reasons.texts, counts[1:], strict=False) if n})
+
+    def _rows_of(self, md5s: Collection[str]) -> np.ndarray:
+        found = [self.known.index.find("md5s", *halves(md5))["row"] for md5 in md5s]
+        return np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
+
+
+def _among(values: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which values are among some others, which are sorted."""
+    if not len(some):
+        return np.zeros(len(values), bool)
+    return np.asarray(some[np.minimum(np.searchsorted(some, values), len(some) - 1)] == values)
+
+
+def _as_they_were(paths: Sequence[str], known: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which local files are there, of the size and time that are known. known: `stamps`."""
+    sizes, times, there = np.zeros(len(paths), np.int64), np.zeros(len(paths), np.int64), np.zeros(len(paths), bool)
+    for n, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        sizes[n], times[n], there[n] = status.st_size, status.st_mtime_ns, True
+    return there & (stamps(sizes, times) == known)

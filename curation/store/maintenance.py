@@ -6,6 +6,7 @@ None of it can break a snapshot: its versions of clips, media and sources carry 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from reelwright.curation.store.sql_text import is_one_of
 PLANS = "_plans"
 """Folder of a store for what training runs derive from it; nothing in it is needed."""
 IDS_A_DELETE = 10_000
+ORPHANS_MEMORY = "512MB"  # of DuckDB, which puts the rest on disk
 ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
 
@@ -48,7 +50,12 @@ class Orphans:
 
 def orphans(store: Connection) -> Orphans:
     """Find them by id and md5: no clip bytes are read. A source's own row is written last, so its absence tells."""
-    con = connect(store, tables=("sources", "clips", "shots", "media"))
+    with tempfile.TemporaryDirectory(prefix="reel-orphans-") as folder:
+        config = {"memory_limit": ORPHANS_MEMORY, "temp_directory": folder}
+        return _orphans(connect(store, tables=("sources", "clips", "shots", "media"), config=config))
+
+
+def _orphans(con: Any) -> Orphans:
     con.execute("CREATE TEMP TABLE ok AS SELECT DISTINCT md5 FROM sources WHERE state = 'ok'")
     con.execute(
         "CREATE TEMP TABLE lost_clips AS SELECT clip_id, source_md5 FROM clips c "

@@ -91,6 +91,7 @@ class Curation:
             try:
                 self._process(progress)
                 self.history.drop_unused_leftovers()
+                self.history.note_finished()
             except BaseException:
                 self.flow.forget()
                 self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.curation.ingest import input_list as kept
-from reelwright.curation.ingest.input_list import Chosen, Collector, Queue, input_list
+from reelwright.curation.ingest import listing as kept
+from reelwright.curation.ingest import spool
+from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Input, Span
+from reelwright.curation.ingest.listing import Collector, is_told, listing
 from reelwright.curation.ingest.manifests import plain_addresses
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.keys import sorter
 
 inputs = st.builds(
     Input,
@@ -23,31 +26,35 @@ inputs = st.builds(
     captions=st.sampled_from([(), (), ("a cat",), ("a dog",)]),
     spans=st.sampled_from([(), (), (Span(0.0, 1.0),)]),
     is_row=st.booleans(),
-)
+).map(lambda item: replace(item, is_row=True) if is_told(item) else item)  # only a list tells more than an address
 
 
 @settings(deadline=None)
-@given(given_inputs=st.lists(inputs, max_size=30), chunk=st.integers(1, 8))
-def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inputs, chunk):
+@given(given_inputs=st.lists(inputs, max_size=30), chunk=st.integers(1, 8), on_disk=st.booleans())
+def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inputs, chunk, on_disk):
     by_uri: dict[str, Input] = {}
     collector = Collector()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kept, "CHUNK", chunk)
+        if on_disk:
+            patched.setattr(spool, "IN_MEMORY", 0)
+            patched.setattr(sorter, "RUN_BYTES", 0)
         for item in given_inputs:
             by_uri[item.uri] = by_uri[item.uri].joined(item) if item.uri in by_uri else item
             collector.add(item)
         found = collector.done()
         assert list(found) == [by_uri[uri] for uri in sorted(by_uri)]
-    assert found == input_list(list(found))
+    assert found == listing(list(found))
     assert all(found.has(uri) for uri in by_uri)
     assert not found.has("c")
     assert list(found.told.values()) == [item for item in found if item != Input(item.uri)]
     assert found[1:3] == list(found)[1:3]
+    assert len(found) == len(by_uri)
 
 
 def test_chosen_inputs_are_taken_in_order():
-    files = input_list([Input(name) for name in "abcde"])
-    queue, taken = Queue(Chosen(files, np.array([0, 3, 4]))), []
+    files = listing([Input(name) for name in "edcba"])
+    queue, taken = Queue(files.chosen(np.array([True, True, False, False, True]))), []
     while queue:
         assert queue.head == queue.head
         taken.append(queue.take().uri)
@@ -67,8 +74,8 @@ def test_a_list_of_addresses_alone_is_read_as_any_other(tmp_path, odd, column):
     addresses = [*ADDRESSES, *([] if odd is None else [odd])]
     pq.write_table(pa.table({column: addresses}), plain)
     pq.write_table(pa.table({column: addresses, "unused": [1] * len(addresses)}), other)
-    assert (plain_addresses(str(plain)) is not None) == (odd is None)
-    assert plain_addresses(str(other)) is None
+    assert (None not in plain_addresses(str(plain))) == (odd is None)
+    assert list(plain_addresses(str(other))) == [None]
     found, wanted = list_inputs([str(plain)]).files, list_inputs([str(other)]).files
     assert [replace(item, refused=None) for item in wanted if not item.refused] == [i for i in found if not i.refused]
     assert len(found) == len(wanted)

@@ -1,16 +1,22 @@
 """Inputs that need nothing are counted without a look at each; the outcome is as if each had been looked at."""
 
 import itertools
-from datetime import UTC, datetime
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest import spool
 from reelwright.curation.ingest.inputs import Input, Span
+from reelwright.curation.ingest.listing import Collector
+from reelwright.curation.keys import sorted_keys, sorter, text_order
 from reelwright.curation.records.history import History
 from reelwright.curation.records.settled import Settled
-from reelwright.curation.store import Store
+from reelwright.curation.store import Store, known_kept
 
 CUTTING = "0123456789abcdef"
 SPANS = (Span(1.0, 2.0),)
@@ -71,14 +77,8 @@ def test_the_outcome_is_as_if_each_input_was_looked_at(filled, option, monkeypat
 
     quick = outcome()
     assert quick[0]
-    before = Settled.__post_init__
-
-    def open_all(self: Settled) -> None:
-        before(self)
-        self._is_open[:] = True
-
     with monkeypatch.context() as patched:
-        patched.setattr(Settled, "__post_init__", open_all)
+        patched.setattr(Settled, "_are_open", lambda self, records: np.ones(len(records), bool))
         assert outcome() == quick
     settled = Settled.sort
     looked_at = []
@@ -89,3 +89,48 @@ def test_the_outcome_is_as_if_each_input_was_looked_at(filled, option, monkeypat
 
 def md5s(store: Store) -> list[dict]:
     return store.read("sources", ["md5"]).to_pylist()
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_of_two_rows_the_later_written_counts_whatever_the_clock_of_its_host(tmp_path, hours):
+    store, now = Store.open(tmp_path / "store", create=True), datetime(2026, 1, 1, tzinfo=UTC)
+    row = {"uri": "s3://b/a.mp4", "source_id": "a", "md5": "0" * 32, "cutting_fingerprint": CUTTING}
+    store.append("sources", [row | {"state": "failed", "ingested_at": now}])
+    store.append("sources", [row | {"state": "ok", "ingested_at": now + timedelta(hours=hours)}])
+    found = History(store, [Input("s3://b/a.mp4")], CUTTING, retry_failed=True)
+    assert not found.todo
+    assert found.done_before["ok"] == 1
+
+
+@pytest.mark.parametrize("kept_from", [0, 10**9], ids=["kept", "not kept"])
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_run_has_to_do_what_has_no_row_and_counts_the_rest_by_its_newest_row(
+    tmp_path, monkeypatch, retry_failed, kept_from
+):
+    """The simple definition, by dictionaries, over random rows that came in several runs, all sorted on disk."""
+    for module, name, value in ((known_kept, "KEPT_FROM", kept_from), (sorter, "RUN_BYTES", 0), (spool, "IN_MEMORY", 0),
+                                (sorted_keys, "IN_MEMORY", 0), (text_order, "IN_MEMORY", 0)):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    store, rng = Store.open(tmp_path / "store", create=True), random.Random(5)
+    newest: dict[str, str] = {}
+    for run in range(5):
+        rows = [{"uri": f"s3://b/{rng.randrange(300):03}.mp4", "state": rng.choice(["ok", "ok", "failed"])}
+                for _ in range(100)]  # fmt: skip
+        store.append("sources", [
+            row | {"source_id": row["uri"], "md5": f"{n:016x}{run:016x}", "cutting_fingerprint": CUTTING}
+            for n, row in enumerate(rows)
+        ])  # fmt: skip
+        newest |= {row["uri"]: row["state"] for row in rows}
+        gone = rng.sample(sorted(newest), 5)
+        store.delete("sources", f"uri IN ({', '.join(map(repr, gone))})")
+        newest = {uri: state for uri, state in newest.items() if uri not in gone}
+        named = [f"s3://b/{rng.randrange(400):03}.mp4" for _ in range(300)]
+        collector = Collector()
+        for uri in named:
+            collector.add(Input(uri))
+        with store.committing():
+            found = History(store, collector.done(), CUTTING, retry_failed=retry_failed)
+        again = {"failed"} if retry_failed else set()
+        assert [i.uri for i in found.todo] == sorted(uri for uri in set(named) if newest.get(uri) in {None, *again})
+        done = Counter(newest[uri] for uri in set(named) if uri in newest and newest[uri] not in again)
+        assert {state: n for state, n in found.done_before.items() if n} == done

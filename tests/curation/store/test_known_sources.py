@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from reelwright.curation.keys.hashing import Hasher, halves
+from reelwright.curation.keys.sorted_keys import KEY, match, shares, sort
 from reelwright.curation.store import Store
-from reelwright.curation.store.known_sources import Hasher, KnownSources, _Index, halves
+from reelwright.curation.store.known_sources import ROW, KnownSources
 
 COLUMNS = ["uri", "md5", "source_id", "state", "ingested_at", "caption"]
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,25 +36,23 @@ def store(tmp_path) -> Store:
 
 
 def test_rows_are_found_by_each_key_as_a_look_at_all_of_them_finds_them(store):
-    known, all_rows = KnownSources(store, COLUMNS, "f"), store.read("sources", COLUMNS).to_pylist()
+    known, all_rows = KnownSources(store, COLUMNS), store.read("sources", COLUMNS).to_pylist()
 
-    def wanted(key: str, value: str) -> list[dict]:
+    def wanted(key: str, value: str, *states: str) -> list[dict]:
         rows = [r for r in all_rows if r[key] == value and (key != "source_id" or r["source_id"] != r["uri"])]
-        return sorted(rows, key=lambda r: r["ingested_at"])
+        return sorted((r for r in rows if r["state"] in states), key=lambda r: r["ingested_at"])
 
-    def found(places: np.ndarray) -> list[dict]:
-        return sorted(known.rows(places), key=lambda r: r["ingested_at"])
+    def found(ids: np.ndarray) -> list[dict]:
+        rows = sorted(known.rows(ids), key=lambda r: r["ingested_at"])
+        assert [r.pop(ROW) for r in rows] == sorted(ids.tolist()), "the later row has the larger id"
+        return rows
 
     for n in range(70):
-        assert found(known.with_uri(f"s3://b/{n}.mp4")) == wanted("uri", f"s3://b/{n}.mp4")
-        assert found(known.with_md5(f"md5-{n}")) == wanted("md5", f"md5-{n}")
-        assert found(known.with_id(f"id-{n}")) == wanted("source_id", f"id-{n}")
+        assert found(known.with_uri(f"s3://b/{n}.mp4")) == wanted("uri", f"s3://b/{n}.mp4", "ok", "duplicate", "failed")
+        assert found(known.with_md5(f"md5-{n}")) == wanted("md5", f"md5-{n}", "ok", "duplicate")
+        assert found(known.good(f"md5-{n}")) == wanted("md5", f"md5-{n}", "ok")
+        assert found(known.with_id(f"id-{n}")) == wanted("source_id", f"id-{n}", "ok", "duplicate")
     assert found(known.with_id("s3://b/1.mp4")) == [], "an address is nobody's id"
-    uris = [f"s3://b/{n}.mp4" for n in range(70)]
-    places = known.find(pa.array(uris))
-    assert [place == -1 for place in places] == [not wanted("uri", uri) for uri in uris]
-    there = [uri for uri, place in zip(uris, places, strict=True) if place >= 0]
-    assert [r["uri"] for r in known.rows(places[places >= 0])] == there
     times = [r["uri"] for r in all_rows]
     assert {r["uri"] for r in known.rows(known.several)} == {uri for uri in times if times.count(uri) > 1}
 
@@ -76,14 +76,14 @@ def test_a_hash_stands_for_its_digits():
 
 
 def test_texts_that_share_half_a_hash_are_told_apart():
-    upper = np.array([5, 5, 5, 9], np.uint64)
-    index = _Index(upper, np.array([1, 2, 3, 1], np.uint64), np.array([10, 11, 12, 13], np.uint32))
-    asked = np.array([5, 5, 5, 9, 9, 1], np.uint64), np.array([3, 1, 7, 1, 2, 1], np.uint64)
-    assert index.first(*asked).tolist() == [12, 10, -1, 13, -1, -1]
-    assert index.repeated().tolist() == []
+    known = np.array([(5, 1), (5, 2), (5, 3), (9, 1)], KEY)
+    asked = np.array([(1, 1), (5, 1), (5, 3), (5, 7)], KEY)
+    assert match(asked, known).tolist() == [-1, 0, 2, -1]
+    assert not shares(known).any()
+    assert sort(known[::-1]).tolist() == known.tolist()
 
 
 def test_an_empty_store_knows_nothing(tmp_path):
-    known = KnownSources(Store.open(tmp_path / "store", create=True), COLUMNS, "f")
-    assert known.find(pa.array(["a", "b"])).tolist() == [-1, -1]
-    assert known.rows(known.with_md5("m")) == []
+    known = KnownSources(Store.open(tmp_path / "store", create=True), COLUMNS)
+    assert not len(known.part(0))
+    assert known.rows(known.with_md5("m")) == known.rows(known.with_uri("u")) == []
