@@ -10,8 +10,8 @@ steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at o
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
 the decoded frames; passes of the network per video; CPU seconds, which other load hardly changes, and how many times as
 many the teacher takes, in turns, for two videos of 256 × 256.
-The base has 900 steps since guidance at 4 enlarges what an untrained network gets wrong: after 300 its clips were up to 11
-(mean squared) from the real ones, and errors of a student early on the path grew to 40 to 100 times their power.
+The base has 900 steps since guidance at 4 enlarges what an untrained network gets wrong: after 300 its clips were up to
+11 (mean squared) from the real ones, and a student's errors early on the path grew to 40 to 100 times their power.
 With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
