@@ -1,6 +1,6 @@
 """Distilled students against their teacher, in miniature: a base, its CFG-distilled, 16-step and 4-step students.
 
-    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 300] [--keep FOLDER] [--sheet distill.png]
+    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 900] [--keep FOLDER] [--sheet distill.png]
 
 Trains a small network on windows of the corpus' natural footage that move, then LoRAs on it with the objectives
 `cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
@@ -8,8 +8,10 @@ all at the published shift of 12. Then samples the captions that it knows, from 
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
 steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
-the decoded frames; passes of the network per video; seconds, and how many times as long the teacher takes, in turns,
-for two videos of 256 × 256.
+the decoded frames; passes of the network per video; CPU seconds, which other load hardly changes, and how many times as
+many the teacher takes, in turns, for two videos of 256 × 256.
+The base has 900 steps since guidance at 4 enlarges what an untrained network gets wrong: after 300 its clips were up to
+11 (mean squared) from the real ones, and a student's errors early on the path grew to 40 to 100 times their power.
 With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
@@ -71,16 +73,17 @@ class Stage:
     start: str = ""
 
 
-CFG = {"kind": "cfg_distillation", "by_span": 0.5}
-CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
+# Without a rollout the students err most at low noise, where their own path has left the mixtures that they train on.
+CFG = {"kind": "cfg_distillation", "by_span": 0.5, "rollout": 3}
+CONSISTENCY = {"kind": "consistency", "by_span": 0.5, "rollout": 3}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage(CFG, 4.0, 3e-3),
-    "cfg-slow": Stage(CFG, 2.0, 5e-4, start="cfg"),
-    "consistency": Stage(CONSISTENCY, 1.5, 1e-3, start="cfg-slow"),
-    "consistency-slow": Stage(CONSISTENCY, 1.0, 2e-4, start="consistency"),
-    "dmd": Stage(DMD, 0.5, 1e-3, start="consistency-slow"),
+    "cfg": Stage(CFG, 1.0, 3e-3),
+    "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 0.25, 1e-3, start="cfg-slow"),
+    "consistency-slow": Stage(CONSISTENCY, 0.2, 2e-4, start="consistency"),
+    "dmd": Stage(DMD, 0.3, 1e-3, start="consistency-slow"),
 }
 """In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""
 
@@ -114,9 +117,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
     parser.add_argument("--seeds", default=3, type=int, choices=sorted(STUDENT_T))
-    parser.add_argument("--steps", default=300, type=int, help="of the base; the students take shares of them")
+    parser.add_argument("--steps", default=900, type=int, help="of the base; the students take shares of them")
     parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
     parser.add_argument("--sheet", default=Path("distill.png"), type=Path)
+    parser.add_argument("--only", type=int, help="this seed alone, for runs side by side into one folder; no means")
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
     args = parser.parse_args()
     if not (args.corpus / FOLDER).is_dir():
@@ -126,9 +130,10 @@ def main() -> None:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         footage = Footage.load(args.corpus / FOLDER, folder / "footage.npz")
-        for seed in range(args.seeds):
+        for seed in range(args.seeds) if args.only is None else [args.only]:
             measure(footage, seed, args.steps, folder, args.sheet if seed == 0 else None)
-        report([json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()], args.seeds)
+        if args.only is None:
+            report([json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()], args.seeds)
 
 
 # --- footage -------------------------------------------------------------------------------------------------------
@@ -317,9 +322,9 @@ def sample(
     hook = model.register_forward_pre_hook(count)
     noise = [torch.Generator().manual_seed(first + i) for i in range(len(footage.captions))]
     condition = generator.encode_condition(footage.captions, settings)
-    began = time.perf_counter()
+    began = time.process_time()
     latents = generator.sample_latents(condition, settings, noise).latents
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     hook.remove()
     video = generator.decode(latents, condition).clamp(-1, 1)
     figures = {
@@ -330,7 +335,7 @@ def sample(
 
 
 def times_faster(model: DiT, footage: Footage, sampler: Sampler) -> float:
-    """Return how many times as long the teacher's sampling takes: the median of a few, in turns as the load changes.
+    """Return how many times as many CPU seconds the teacher's sampling takes: the median of a few, in turns.
 
     Both by the same network, for merged weights take the time of the base's.
     """

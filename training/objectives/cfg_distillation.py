@@ -7,37 +7,39 @@
 
 The student is the LoRA, the teacher the base without it. Rate, iterations and guidance are the report's; the law of t
 and the loss are not published. Training pairs lie on the points at which the student will be asked, since flow matching
-at other levels blurs a sampler of few steps.
+at other levels blurs a sampler of few steps. With `rollout` x_t lies on the student's own path: a few of its steps lead
+there from a clip noised higher.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reelwright.training.batch import shift_of
 from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
-    DistillationConfig,
     Grid,
+    RolledConfig,
     noised_at,
+    rolled,
 )
-from reelwright.training.registry import register
+from reelwright.training.registry import Passes, register
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from reelwright.model.config import AttentionConfig
     from reelwright.training.batch import Batch
     from reelwright.training.distributed.world import World
     from reelwright.training.objectives.base import Loss
+    from reelwright.training.objectives.flow import Noised
     from reelwright.training.recipe import TrainRecipe
 
 
 @register
-class CfgDistillationConfig(DistillationConfig):
+class CfgDistillationConfig(RolledConfig):
     """CFG distillation: a LoRA without guidance learns the guided velocity (report 3.4)."""
 
     kind: Literal["cfg_distillation"] = Field("cfg_distillation", description="name of the objective")
@@ -47,6 +49,17 @@ class CfgDistillationConfig(DistillationConfig):
     by_span: float = Field(
         0.0, ge=0, le=1, description="share of grid levels that are drawn by the step below them; the rest: all alike"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> CfgDistillationConfig:
+        if self.rollout and self.levels != "grid":
+            raise ValueError("rollout goes along the grid: set levels: grid, or rollout: 0")
+        return self
+
+    @property
+    def passes(self) -> Passes:
+        """The teacher's, and the student's that lead to the point."""
+        return Passes(forward=self.teacher_passes + self.rollout)
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> CfgDistillation:
         """Build the objective; the negative prompt is encoded here."""
@@ -67,8 +80,7 @@ class CfgDistillation(Stateless):
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
         """Return the mean squared error between student and guided teacher, eq. 3."""
         patch = self.recipe.model.patch_size
-        levels = self._levels(batch) if t is None else t
-        noised = noised_at(levels, batch, self.config, patch)
+        noised = self._noised(batch) if t is None else noised_at(t, batch, self.config, patch)
         target = self.teacher(noised.x, noised.t, batch)
         predicted = self.roles.velocity(noised.x, noised.t, batch)
         return reduced((predicted - target).square(), batch, noised.t[:, -1])
@@ -79,13 +91,13 @@ class CfgDistillation(Stateless):
 
         return batch_flops(self.recipe, batch, attention)
 
-    def _levels(self, batch: Batch) -> torch.Tensor:
+    def _noised(self, batch: Batch) -> Noised:
         from reelwright.model.sampling.schedules import shifted
         from reelwright.training.batch import draw
 
-        u = (batch.draws or draw(batch.seeds, batch.latents.shape)).u
-        shift = shift_of(batch, self.config, self.recipe.model.patch_size)
+        patch, u = self.recipe.model.patch_size, (batch.draws or draw(batch.seeds, batch.latents.shape)).u
+        shift = shift_of(batch, self.config, patch)
         if self.config.levels == "continuous":
-            return shifted(u, shift)
+            return noised_at(shifted(u, shift), batch, self.config, patch)
         grid = Grid.of(shift)
-        return grid.sigmas[grid.drawn(u, self.config.by_span)]
+        return rolled(self.roles, batch, self.config, grid, grid.drawn(u, self.config.by_span), patch)

@@ -13,7 +13,7 @@ one step of Euler per phase does:
 v̂ is the base's guided velocity, or, in one pass, that of an adapter that has learned it (`teacher`). In eq. 5, d grows
 with σ_n - e, which differs 100 times between the first phase and the last; `per_span` divides it by that, so that it is
 an error of velocities. PCM takes its edges from the low-noise end and the sampler counts from the top: edges here are
-the sampler's own function.
+the sampler's own function. With `rollout` x_n lies on the student's own path, not at the mixture of eq. 1.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from reelwright.training.batch import shift_of
 from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
-    DistillationConfig,
     Grid,
+    RolledConfig,
+    jump,
     noised_at,
     per_frame,
+    rolled,
 )
 from reelwright.training.registry import Passes, register
 
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
     from reelwright.training.batch import Batch
     from reelwright.training.distributed.world import World
     from reelwright.training.objectives.base import Loss
+    from reelwright.training.objectives.flow import Noised
     from reelwright.training.recipe import TrainRecipe
 
 
 @register
-class ConsistencyConfig(DistillationConfig):
+class ConsistencyConfig(RolledConfig):
     """Phased consistency: a LoRA learns to jump to the end of each of the sampler's steps (report 3.4)."""
 
     kind: Literal["consistency"] = Field("consistency", description="name of the objective")
@@ -58,8 +61,8 @@ class ConsistencyConfig(DistillationConfig):
 
     @property
     def passes(self) -> Passes:
-        """The teacher's, and the student's at the next point."""
-        return Passes(forward=self.teacher_passes + 1)
+        """The teacher's, the student's that lead to the point, and the one at the next point."""
+        return Passes(forward=self.teacher_passes + self.rollout + 1)
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Consistency:
         """Build the objective; the negative prompt is encoded here, if the teacher has one."""
@@ -98,8 +101,7 @@ class Consistency(Stateless):
         """Return the consistency loss, eq. 5; t [B] is rounded to the grid."""
         import torch
 
-        places = self._places(batch, t)
-        noised = noised_at(places.here, batch, self.config, self.recipe.model.patch_size)
+        places, noised = self._placed(batch, t)
         x, clean = noised.x, batch.cond_frames
         with torch.no_grad():
             taught = self.teacher(x, noised.t, batch)
@@ -119,22 +121,16 @@ class Consistency(Stateless):
 
         return batch_flops(self.recipe, batch, attention)
 
-    def _places(self, batch: Batch, t: Tensor | None) -> Places:
+    def _placed(self, batch: Batch, t: Tensor | None) -> tuple[Places, Noised]:
         from reelwright.training.batch import draw
 
-        grid = Grid.of(shift_of(batch, self.config, self.recipe.model.patch_size), self.config.phases)
+        patch = self.recipe.model.patch_size
+        grid = Grid.of(shift_of(batch, self.config, patch), self.config.phases)
         if t is not None:
-            return Places.of(grid, grid.nearest(t))
-        u = (batch.draws or draw(batch.seeds, batch.latents.shape)).u
-        return Places.of(grid, grid.drawn(u, self.config.by_span))
-
-
-def jump(x: Tensor, velocity: Tensor, span: Tensor, clean: int = 0) -> Tensor:
-    """Go from latents [B, C, T, H, W] by spans [B] of noise level along a velocity; clean frames stay."""
-    import torch
-
-    moved = x + per_frame(span, x) * velocity
-    return torch.cat((x[:, :, :clean], moved[:, :, clean:]), 2) if clean else moved
+            places = Places.of(grid, grid.nearest(t))
+            return places, noised_at(places.here, batch, self.config, patch)
+        points = grid.drawn((batch.draws or draw(batch.seeds, batch.latents.shape)).u, self.config.by_span)
+        return Places.of(grid, points), rolled(self.roles, batch, self.config, grid, points, patch)
 
 
 def pseudo_huber(error: Tensor, c: float) -> Tensor:

@@ -38,11 +38,11 @@ from pydantic import Field, model_validator
 
 from reelwright.training.batch import of_strip, shift_of
 from reelwright.training.objectives.base import reduced
-from reelwright.training.objectives.consistency import jump
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
     DistillationConfig,
     Grid,
+    jump,
     noised_at,
     per_frame,
 )

@@ -1,5 +1,6 @@
 """CFG distillation and consistency against what is known of them in closed form, and as the loop runs them."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,17 @@ from reelwright.training.budget.throughput import batch_flops, step_flops
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parents_of
-from reelwright.training.objectives.consistency import jump, pseudo_huber
-from reelwright.training.objectives.distilling.distillation import POINTS, DistillationConfig, Grid, noised_at
+from reelwright.training.objectives.cfg_distillation import CfgDistillationConfig
+from reelwright.training.objectives.consistency import pseudo_huber
+from reelwright.training.objectives.distilling.distillation import (
+    POINTS,
+    DistillationConfig,
+    Grid,
+    RolledConfig,
+    jump,
+    noised_at,
+    rolled,
+)
 from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
@@ -110,6 +120,47 @@ def test_clean_frames_are_those_of_base_training(kind: int) -> None:
     assert torch.equal(ours.t, theirs.t)
 
 
+# --- the student's own path ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_a_rollout_is_euler_s_steps_from_a_clip_noised_higher(base: Path, kind: int) -> None:
+    """Each sample goes its own way: one begins at level 1 and has fewer points to go."""
+    recipe = distilling(base, {"kind": "cfg_distillation", "rollout": 2})
+    objective, batch, grid = objective_of(recipe), batch_of(kind), Grid.of(12.0)
+    points, clean = torch.tensor([4, 40]), batch.cond_frames
+    found = rolled(objective.roles, batch, recipe.objective, grid, points, (1, 2, 2))
+    for i, way in enumerate(([0, 3, 4], [34, 37, 40])):
+        begun = noised_at(grid.sigmas[way[0]].repeat(2), batch, recipe.objective, (1, 2, 2))
+        x, t = begun.x, begun.t.clone()
+        for here, after in itertools.pairwise(way):
+            with torch.no_grad():
+                velocity = objective.roles.velocity(x, t, batch)[:, :, clean:]
+            x[:, :, clean:] += (grid.sigmas[here] - grid.sigmas[after]).float() * velocity
+            t[:, clean:] = grid.sigmas[after]
+        torch.testing.assert_close(found.x[i], x[i], rtol=1e-4, atol=1e-5)
+        assert torch.equal(found.t[i], t[i])
+    mixed = noised_at(grid.sigmas[points], batch, recipe.objective, (1, 2, 2))
+    assert torch.equal(found.t, mixed.t)
+    assert (found.x - mixed.x)[:, :, clean:].abs().mean() > 1e-2
+    none = rolled(objective.roles, batch, RolledConfig(), grid, points, (1, 2, 2))
+    assert torch.equal(none.x, mixed.x)
+
+
+@pytest.mark.parametrize("objective", BOTH, ids=lambda o: o["kind"])
+def test_a_rollout_is_trained_on_and_validation_is_without(objective: dict[str, Any], base: Path) -> None:
+    plain, own = (objective_of(distilling(base, {**objective, "rollout": steps})) for steps in (0, 2))
+    batch, t = batch_of(), torch.tensor([0.4, 0.9])
+    assert own.loss(batch).total.item() != pytest.approx(plain.loss(batch).total.item(), rel=1e-3)
+    assert torch.equal(own.loss(batch).t, plain.loss(batch).t)
+    assert torch.equal(own.loss(batch, t=t).total, plain.loss(batch, t=t).total)
+
+
+def test_a_rollout_needs_the_grid() -> None:
+    with pytest.raises(ValueError, match="levels: grid"):
+        CfgDistillationConfig(kind="cfg_distillation", levels="continuous", rollout=1)
+
+
 # --- consistency in closed form ------------------------------------------------------------------------------------
 
 
@@ -172,8 +223,7 @@ def test_no_gradient_flows_through_the_target(base: Path) -> None:
     found = [p.grad.clone() for p in lora_parameters(objective.roles.model)]
     objective.roles.model.zero_grad()
 
-    places = objective._places(batch, None)
-    noised = noised_at(places.here, batch, recipe.objective, (1, 2, 2))
+    places, noised = objective._placed(batch, None)
     t_after = places.after.float()[:, None].repeat(1, 3)
     with torch.no_grad():
         after = jump(noised.x, objective.teacher(noised.x, noised.t, batch), places.here - places.after)
@@ -307,7 +357,11 @@ def test_sparse_attention_teaches_and_learns(objective: dict[str, Any], base: Pa
     assert losses[0.01] != pytest.approx(dense, rel=1e-3)
 
 
-@pytest.mark.parametrize(("objective", "beside"), [(BOTH[0], 2), (BOTH[1], 3)], ids=["cfg_distillation", "consistency"])
+@pytest.mark.parametrize(
+    ("objective", "beside"),
+    [(BOTH[0], 2), (BOTH[1], 3), ({**BOTH[0], "rollout": 2}, 4), ({**BOTH[1], "rollout": 2}, 5)],
+    ids=["cfg_distillation", "consistency", "cfg_distillation rolled", "consistency rolled"],
+)
 def test_teachers_are_counted(objective: dict[str, Any], beside: int, base: Path) -> None:
     recipe, batch = distilling(base, objective), batch_of()
     dense = AttentionConfig()

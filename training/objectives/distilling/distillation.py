@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
     from reelwright.training.batch import Batch
     from reelwright.training.objectives.flow import Noised
+    from reelwright.training.roles import Roles
 
 POINTS = 50
 """Points of the distilled sampler, from which its steps are picked."""
+
+STRIDE = 3
+"""Points of a step of `rollout`, as of most steps when the sampler takes 16."""
 
 
 class DistillationConfig(TimestepShift, ObjectiveConfig):
@@ -59,6 +63,16 @@ class DistillationConfig(TimestepShift, ObjectiveConfig):
     def passes(self) -> Passes:
         """The teacher's."""
         return Passes(forward=self.teacher_passes)
+
+
+class RolledConfig(DistillationConfig):
+    """Settings of a distillation whose points may lie on the student's own path."""
+
+    rollout: int = Field(
+        0, ge=0, le=POINTS // STRIDE,
+        description="steps of the student's own, of three points of the grid each, that lead to a point of the loss "
+        "from a noised clip; 0: the noised clip itself",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,3 +129,44 @@ def noised_at(levels: Tensor, batch: Batch, config: DistillationConfig, patch: t
 def per_frame(values: Tensor, like: Tensor) -> Tensor:
     """Return numbers [B], from the CPU, in the shape and type that multiply latents [B, C, T, H, W]."""
     return values.to(like.device, like.dtype, non_blocking=True).view(-1, 1, 1, 1, 1)
+
+
+def rolled(
+    roles: Roles, batch: Batch, config: RolledConfig, grid: Grid, points: Tensor, patch: tuple[int, int, int]
+) -> Noised:
+    """Lead a batch to grid points [B] by the student's own steps, from noised clips; `target` stays the clips'.
+
+    A guided path is curved: from the middle levels on it is not where a clip mixed with noise is, and there a student
+    that has seen only such mixtures errs most.
+
+    Args:
+        roles: the student's is on.
+        batch: its clips are noised `STRIDE` points per step higher, at most to level 1.
+        config: how many steps, and how the clean frames are noised.
+        grid: of the levels.
+        points: where to, int64 [B].
+        patch: latent frames, rows and columns of a token.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    clean = batch.cond_frames
+    at = (points - STRIDE * config.rollout).clamp(min=0)
+    noised = noised_at(grid.sigmas[at], batch, config, patch)
+    x, t = noised.x, noised.t.clone()
+    with torch.no_grad():
+        for _ in range(config.rollout):
+            after = torch.minimum(at + STRIDE, points)
+            moved = jump(x, roles.velocity(x, t, batch), grid.sigmas[at] - grid.sigmas[after], clean)
+            x, at = moved, after
+            t[:, clean:] = grid.sigmas[at].to(t)[:, None]
+    return replace(noised, x=x, t=t)
+
+
+def jump(x: Tensor, velocity: Tensor, span: Tensor, clean: int = 0) -> Tensor:
+    """Go from latents [B, C, T, H, W] by spans [B] of noise level along a velocity; clean frames stay."""
+    import torch
+
+    moved = x + per_frame(span, x) * velocity
+    return torch.cat((x[:, :, :clean], moved[:, :, clean:]), 2) if clean else moved
