@@ -20,7 +20,7 @@ from reelwright.training.budget.throughput import batch_flops, step_flops
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parents_of
-from reelwright.training.objectives.consistency import jump, pseudo_huber
+from reelwright.training.objectives.consistency import ConsistencyConfig, jump, pseudo_huber
 from reelwright.training.objectives.distilling.distillation import POINTS, DistillationConfig, Grid, noised_at
 from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
@@ -329,3 +329,9 @@ def test_lineage_follows_adapters_and_the_base() -> None:
     run = {"path": "run", "parent": base, "adapters": {"default": cfg, "teacher": cfg}}
     assert [one["path"] for one in parents_of(run)] == ["cfg", "base"]
     assert [one["path"] for one in parents_of({"parent": {"path": "b", "parent": base}})] == ["b", "base"]
+
+
+def test_a_guided_teacher_answers_in_two_passes_and_an_adapter_in_one() -> None:
+    assert DistillationConfig().passes.forward == 2
+    assert DistillationConfig(teacher="x").passes.forward == DistillationConfig(guidance=1).passes.forward == 1
+    assert ConsistencyConfig().passes.forward == 3  # and the target's own
