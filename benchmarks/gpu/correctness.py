@@ -55,8 +55,7 @@ def run(bench: Bench) -> None:
         if i == len(shapes) - 1:  # after the most used type
             long, heads = ((2, 4, 6), 2) if bench.toy else (LONG, 32)
             bench.attempt(f"{long}, {heads} heads, last rows", partial(last_rows, bench.device, long, heads))
-    if not missing(("pydantic",)):
-        bench.attempt("dense attention of a ring", lambda: _pieces(bench.device), needs_s=5)
+    bench.attempt("dense attention of a ring", lambda: _pieces(bench.device), needs_s=5)
     if not bench.toy:
         for name, dtype in product(("full 64 x 64", "ragged 64 x 64"), (torch.bfloat16,)):
             bench.attempt(f"{name}, again", partial(repeated, bench.device, *SHAPES[name], dtype))

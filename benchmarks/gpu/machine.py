@@ -52,7 +52,7 @@ def peak_tflops() -> float | None:
     """Return the dense bf16 peak that utilisations divide by, from the maker's data sheet; None for unknown devices."""
     import torch
 
-    if missing(("pydantic",)) or not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         return None
     from reelwright.training.budget.devices import peak_here
 
@@ -64,8 +64,6 @@ def _peak() -> str:
     """Return the peak that utilisations divide by, and its source."""
     import torch
 
-    if missing(("pydantic",)):
-        return "not known without pydantic: no MFU"
     from reelwright.training.budget.devices import peak_here
 
     return str(peak_here(torch.device("cuda", 0)) or "not known: no MFU")

@@ -26,7 +26,7 @@ class TextKeys(NamedTuple):
 
     Args:
         rows: [R, C], states that keys and values are computed of. Of packed text the last is zero: the padding.
-        key_index: int64 [R - 1], which of the B · L keys each row is; all other keys are the last row. None: the rows
+        key_index: int64 [R], which of the B · L keys each row is; all other keys are the last row too. None: the rows
             are the keys, in order.
         bias: added to the scores, [B, 1, 1, L], or bool, true where a key is attended to. None: all are, alike.
     """
@@ -40,7 +40,7 @@ class TextKeys(NamedTuple):
         if self.key_index is not None and self.bias is not None:
             # Not a gather: its backward pass would add up the padding's gradients one by one, in the rows' type.
             padding = rows[-1:].expand(batch * self.bias.shape[-1], *rows.shape[1:])
-            rows = padding.index_copy(0, self.key_index, rows[:-1])
+            rows = padding.index_copy(0, self.key_index, rows)
         return rows.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
@@ -76,6 +76,9 @@ def packed_keys(states: Tensor, text: PackedText, *, padded_to: int) -> TextKeys
             bias = torch.where(at == lengths[:, None] + i, part[:, None], bias)
     first = torch.arange(len(lengths), device=device) * keys - (lengths.cumsum(0) - lengths)
     key_index = torch.arange(len(states), device=device) + first.repeat_interleave(lengths, output_size=len(states))
+    # The padding's own place is the very last key. So no size is ever 1, of which a compiler would make a graph apart:
+    # the empty prompt has one token, and a long video is alone in its micro-batch.
+    key_index = F.pad(key_index, (0, 1), value=len(lengths) * keys - 1)
     found = TextKeys(F.pad(states, (0, 0, 0, 1)), key_index, bias[:, None, None, :])
     _mark_lengths(found)
     return found

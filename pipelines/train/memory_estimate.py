@@ -61,12 +61,19 @@ def print_plan(
 
 
 def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryEstimate]]:
-    """Yield (settings, plan) of changes that make a recipe fit, from the cheapest to the dearest."""
+    """Yield (settings, plan) of changes that make a recipe fit, from the cheapest to the dearest.
+
+    Of numbers of GPUs that share a sample, the first: more of them exchange more for memory that is not needed.
+    """
     room = memory_gib * GIB * HEADROOM
+    shared = False
     for settings in _changes(recipe, gpus):
+        if shared and "parallel.context" in settings:
+            continue
         changed = with_settings(recipe, settings)
         plan = plan_memory(changed, ranks=gpus)
         if plan.total <= room:
+            shared |= "parallel.context" in settings
             yield " ".join(f"--set {k}={_yaml(v)}" for k, v in settings.items()), plan
 
 

@@ -1,14 +1,16 @@
 """`python -m benchmarks.gpu` walks through every block on a CPU, at toy sizes, and leaves what it measured."""
 
 import json
+import sys
 import time
 
 import pytest
+import torch
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.blocks import BLOCKS, FIRST_S, Block, named
-from benchmarks.gpu.machine import facts, how_to_install, missing
+from benchmarks.gpu.machine import facts, how_to_install, missing, peak_tflops
 from benchmarks.gpu.report import Report
 
 LEFT_OUT = ("left out", "to beat")
@@ -73,3 +75,12 @@ def test_what_is_missing_is_said_with_the_command() -> None:
     with pytest.raises(ValueError, match="there are kernels, sparse"):
         named(["sparce"])
     assert [block.name for block in named(["tune", "kernels"])] == ["kernels", "tune"]
+
+
+def test_the_peak_is_known_where_there_is_torch_alone(monkeypatch) -> None:
+    """A bare machine has no pydantic; shares of the peak are asked of its kernels all the same."""
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    assert missing(("pydantic",)) == ["pydantic"]
+    assert peak_tflops() == 989.5

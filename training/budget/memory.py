@@ -20,6 +20,7 @@ from reelwright.training.budget.sampling import encoder_bytes, rollout_bytes, sa
 from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
 from reelwright.training.data.buckets import Bucket, buckets_of
+from reelwright.training.distributed.parallel import KEPT_KEYS
 from reelwright.training.distributed.world import mesh_sizes
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ComputeConfig, DataConfig, TrainRecipe
@@ -178,16 +179,22 @@ def even_batches(recipe: TrainRecipe, ranks: int) -> int:
 def heaviest(recipe: TrainRecipe) -> list[Bucket]:
     """Return the buckets whose micro-batches hold most: of images, each of which brings a caption, and of videos.
 
-    Bytes follow from tokens of grids and of captions, a caption's token at `CAPTION_WEIGHT`.
+    Bytes follow from tokens of grids and of captions, a caption's token at `CAPTION_WEIGHT`. Where long attention alone
+    is kept, samples that are long enough for it hold more for the same tokens, so there the heaviest of both are told.
     """
+    keeps = recipe.compute.checkpointing == "attention"
 
     def weight(bucket: Bucket) -> float:
         one = bucket.tokens(recipe.model.patch_size)
         return batch_size(bucket, recipe.data, recipe.model) * (one + CAPTION_WEIGHT * recipe.text.tokens)
 
-    found = sorted(buckets_of(recipe.data), key=weight, reverse=True)
-    images, videos = ([b for b in found if (b.frames == 1) == still] for still in (True, False))
-    return images[:1] + videos[:1]
+    def kind(bucket: Bucket) -> tuple[bool, bool]:
+        return bucket.frames > 1, keeps and bucket.tokens(recipe.model.patch_size) >= KEPT_KEYS
+
+    found: dict[tuple[bool, bool], Bucket] = {}
+    for bucket in sorted(buckets_of(recipe.data), key=weight, reverse=True):
+        found.setdefault(kind(bucket), bucket)
+    return [found[one] for one in sorted(found)]
 
 
 def shape_of(recipe: TrainRecipe, bucket: Bucket) -> Shape:

@@ -112,6 +112,19 @@ def test_the_heaviest_buckets_are_an_image_s_and_a_video_s_with_their_captions()
         assert found.tokens(SMALL.patch_size) == expect
 
 
+def test_where_long_attention_is_kept_the_heaviest_samples_that_have_it_are_told_too():
+    """As many tokens in images of 1,024 and of 2,048 tokens: attention is kept of the latter alone."""
+    data = DataConfig(sizes=("512x512", "512x1024"), frames=(1,), ratios=("1:1",), tokens_per_batch=4096)
+    found, peaks = {}, {}
+    for form in ("attention", "full"):
+        recipe = TrainRecipe(model=SMALL, data=data, compute={"checkpointing": form})
+        found[form] = [b.tokens(SMALL.patch_size) for b in heaviest(recipe)]
+        peaks[form] = [trace(recipe, shape_of(recipe, b)).peak for b in buckets_of(data)]
+    assert found == {"attention": [1024, 2048], "full": [1024]}
+    assert peaks["attention"][1] > peaks["full"][1]
+    assert peaks["attention"][0] == peaks["full"][0]
+
+
 @pytest.mark.parametrize(
     ("tasks", "frames", "clean"),
     [({"t2v": 1}, 9, 0), ({"i2v": 1}, 9, 1), ({"t2v": 1, "continuation": 1}, 9, 1), ({"i2v": 1, "t2i": 1}, 1, 0)],
@@ -286,8 +299,11 @@ def test_captions_decide_which_micro_batch_is_the_worst():
 
 
 @pytest.mark.exhaustive
-def test_no_bucket_of_a_recipe_holds_more_than_those_that_are_traced():
-    data = DataConfig(sizes=("256p", "480p"), frames=(1, 33, 93), tokens_per_batch=40000, ratios=("9:16", "1:1", "3:2"))
+@pytest.mark.parametrize(("sizes", "tokens"), [(("256p", "480p"), 40_000), (("480p", "720p"), 90_000)])
+def test_no_bucket_of_a_recipe_holds_more_than_those_that_are_traced(sizes, tokens):
+    """Images of 720p are long enough for their attention to be kept, those of 480p are not."""
+    ratios = ("9:16", "1:1", "3:2")
+    data = DataConfig(sizes=sizes, frames=(1, 33, 93), tokens_per_batch=tokens, ratios=ratios)
     config = DiTConfig(hidden_size=128, num_heads=1, adaln_tembed_dim=16, caption_channels=128)
     recipe = TrainRecipe(model=config, data=data, compute=ComputeConfig(checkpointing="attention"))
     worst = max(trace(recipe, shape_of(recipe, b), half=True).peak for b in buckets_of(data))

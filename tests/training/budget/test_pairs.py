@@ -35,3 +35,8 @@ def test_frames_of_pairs_count_where_they_are_made_on_the_fly():
     kinds = plan_memory(fresh, device="cpu").bytes
     assert kinds["frames of pairs"] == 3 * 3 * 17 * 64 * 64 * 4 * 2
     assert "frames of pairs" not in plan_memory(stored, device="cpu").bytes
+
+
+def test_frames_of_pairs_are_planned_for_the_largest_bucket():
+    fresh = recipe_of(pair=PAIR, encode="on_the_fly", sizes=["64x64", "128x96"], frames=[1, 9, 17])
+    assert pair_bytes(fresh) == 3 * 3 * 17 * 128 * 96 * 4 * 2

@@ -22,7 +22,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parents_of
 from reelwright.training.objectives.cfg_distillation import CfgDistillationConfig
-from reelwright.training.objectives.consistency import pseudo_huber
+from reelwright.training.objectives.consistency import ConsistencyConfig, pseudo_huber
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
     DistillationConfig,
@@ -383,3 +383,9 @@ def test_lineage_follows_adapters_and_the_base() -> None:
     run = {"path": "run", "parent": base, "adapters": {"default": cfg, "teacher": cfg}}
     assert [one["path"] for one in parents_of(run)] == ["cfg", "base"]
     assert [one["path"] for one in parents_of({"parent": {"path": "b", "parent": base}})] == ["b", "base"]
+
+
+def test_a_guided_teacher_answers_in_two_passes_and_an_adapter_in_one() -> None:
+    assert DistillationConfig().passes.forward == 2
+    assert DistillationConfig(teacher="x").passes.forward == DistillationConfig(guidance=1).passes.forward == 1
+    assert ConsistencyConfig().passes.forward == 3  # and the target's own

@@ -235,6 +235,18 @@ def test_a_plan_proposes_no_micro_batches_that_leave_a_gpu_idle():
     assert all(with_settings(recipe, {k: int(v) for k, v in given.items()}) == plan.recipe for given, plan in proposed)
 
 
+def test_a_plan_proposes_one_number_of_gpus_that_share_a_sample():
+    """The first that fits; a smaller micro-batch is not crowded out by larger ones."""
+    from reelwright.pipelines.train.memory_estimate import knobs
+    from reelwright.training.recipe import DataConfig
+
+    data = DataConfig(sizes=("256p",), frames=(1,), ratios=("1:1",), tokens_per_batch=16384, batches_per_step=8)
+    recipe = TrainRecipe(model=TINY, data=data, compute={"checkpointing": "full"})
+    assert [settings for settings, _ in knobs(recipe, gpus=8, memory_gib=1000)] == [
+        "--set parallel.context=2", "--set data.tokens_per_batch=8192 --set data.batches_per_step=16"
+    ]  # fmt: skip
+
+
 @pytest.mark.exhaustive
 def test_a_plan_warns_of_gpus_that_do_not_divide_a_step():
     from reelwright.pipelines.train.memory_estimate import print_plan
