@@ -58,7 +58,7 @@ def test_the_seconds_that_a_rank_tells_are_those_of_a_micro_batch() -> None:
     agreement = Agreement(World(size=8), Stopping())
     agreement.begin_step()
     began = time.monotonic()
-    time.sleep(0.02)
+    time.sleep(0.02)  # the time that is told
     *_, seconds = agreement.words(4)
     assert 0.02 / 4 <= seconds <= (time.monotonic() - began) / 4 + 0.01
 

@@ -28,13 +28,16 @@ def centroids_of(vectors: np.ndarray, k: int, *, starts: int, seed: int) -> np.n
     return np.asarray(min(fits, key=lambda f: f[1])[0] + middle, np.float32)
 
 
-def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N]."""
+def nearest(vectors: np.ndarray, centroids: np.ndarray, chunk: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N].
+
+    chunk: vectors that are held against all centroids at once.
+    """
     squares = (centroids**2).sum(axis=1)
     labels = [np.zeros(0, np.intp)]
     distances = [np.zeros(0, np.float32)]
-    for start in range(0, len(vectors), 16_384):
-        part = vectors[start : start + 16_384]
+    for start in range(0, len(vectors), chunk):
+        part = vectors[start : start + chunk]
         off = squares - 2 * part @ centroids.T
         labels.append(off.argmin(axis=1))
         distances.append(np.maximum(0, off.min(axis=1) + (part**2).sum(axis=1)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reelwright.annotate.sets.clustering.lloyd import nearest
+
 PER_CELL = 50
 """Cells are root(N · PER_CELL) many: about so many are looked at per vector, so assigning and comparing take alike."""
 FITTED = 16  # vectors per pivot that pivots are the means of
@@ -26,7 +28,7 @@ class Cells:
         self._use(np.ascontiguousarray(sample[:: max(1, len(sample) // count)][:count]))
         for _ in range(ROUNDS):
             self._use(self._means(sample))
-        self.own = self._nearest(vectors)
+        self.own = nearest(vectors, self.pivots, CHUNK)[0].astype(np.int32)
         self._order = np.argsort(self.own, kind="stable")  # of a cell's vectors the first come first
         self._starts = np.searchsorted(self.own[self._order], np.arange(len(self.pivots) + 1))
 
@@ -62,15 +64,9 @@ class Cells:
     def _use(self, pivots: np.ndarray) -> None:
         self.pivots, self._half = pivots, np.einsum("kd,kd->k", pivots, pivots) / 2
 
-    def _nearest(self, vectors: np.ndarray) -> np.ndarray:
-        own = np.empty(len(vectors), np.int32)
-        for start in range(0, len(vectors), CHUNK):
-            own[start : start + CHUNK] = (vectors[start : start + CHUNK] @ self.pivots.T - self._half).argmax(1)
-        return own
-
     def _means(self, sample: np.ndarray) -> np.ndarray:
         """Return the mean of each cell's vectors of a sample; a cell without any keeps its pivot."""
-        own = self._nearest(sample)
+        own = nearest(sample, self.pivots, CHUNK)[0]
         order = np.argsort(own, kind="stable")
         filled, starts = np.unique(own[order], return_index=True)
         sums = np.add.reduceat(sample[order], starts, axis=0)
