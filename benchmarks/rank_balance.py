@@ -4,10 +4,11 @@
 
 Sharded ranks go through a step in lockstep: a round costs as much as its costliest micro-batch. Prints `name value`
 lines: `idle_RANKS` is the share of the ranks' time in which they wait, for 8 to 64 data ranks; `shares_off` is how far
-the samples of a step are from the tasks' expected shares, at most over the tasks, in the median step and in the one
-that 95 of 100 stay below; `samples` is the samples of a step (5th, 50th and 95th of 100); `shapes` are compiled.
+the samples of a step are from the tasks' expected shares, at most over the tasks, in the median step, in the one that
+95 of 100 stay below, and in the worst; `lacking` is steps without a task; `samples` is the samples of a step (5th, 50th
+and 95th of 100); `shapes` are compiled.
 Costs are FLOPs of the forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing,
-square and 4:3. Steps are taken from a whole block of draws, evenly, its left-overs included.
+square and 4:3. All steps of two blocks of draws are counted, also where blocks end.
 """
 
 import sys
@@ -20,7 +21,7 @@ import pyarrow as pa
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe_file import load_recipe
 
-CLIPS, STEPS = 20_000, 300
+CLIPS, BLOCKS = 20_000, 2
 STAGES = ("stage2-t2v-256p", "stage3-all-256p", "stage4-all-480p", "stage5-all-720p")
 SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))
 SHARES = (0.7, 0.15, 0.05, 0.1)
@@ -35,8 +36,7 @@ def main() -> None:
 
 def measure(name: str, plan: Schedule) -> None:
     per_step = plan.data.batches_per_step
-    whole = len(plan.block_batches(0)) // per_step
-    steps = [plan.step(int(i)) for i in np.unique(np.linspace(0, whole - 1, STEPS).astype(int))]
+    steps = [plan.step(i) for i in range(plan.block_batches(BLOCKS - 1).stop // per_step)]
     costs = [[plan.cost(micro) for micro in step] for step in steps]
     for ranks in (ranks for ranks in (8, 16, 32, 64) if per_step % ranks == 0):
         idle = 1 - sum(map(sum, costs)) / ranks / sum(lockstep(of, ranks) for of in costs)
@@ -44,7 +44,8 @@ def measure(name: str, plan: Schedule) -> None:
     drawn = np.array([[sum(len(m.samples) for m in step if m.task == t) for t in plan.names] for step in steps], float)
     expected = np.array(plan.plan.facts.expected).sum(0)
     off = abs(drawn / drawn.sum(1, keepdims=True) - expected / expected.sum()).max(1)
-    print(f"{name}.shares_off {np.median(off):.3f} {np.quantile(off, 0.95):.3f}")
+    print(f"{name}.shares_off {np.median(off):.3f} {np.quantile(off, 0.95):.3f} {off.max():.3f}")
+    print(f"{name}.lacking {(drawn == 0).any(1).sum()} of {len(steps)}")
     print(f"{name}.samples", *np.quantile(drawn.sum(1), (0.05, 0.5, 0.95)).astype(int))
     print(f"{name}.shapes {len(plan.shapes())} bands {plan.mixture.bands}", flush=True)
 

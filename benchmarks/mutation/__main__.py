@@ -27,6 +27,8 @@ OBJECTIVES, RL = "tests/training/objectives", "tests/training/rl"
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/beside.py": [f"{DATA}/test_rounds.py"],
+    "training/data/mixture.py": [f"{DATA}/test_mixture.py", f"{DATA}/test_rounds.py"],
     "training/data/rounds.py": [f"{DATA}/test_rounds.py", f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/plan.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/schedule.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],

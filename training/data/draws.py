@@ -13,7 +13,7 @@ import numpy as np
 MASK = (1 << 64) - 1
 ROUNDS = 8
 """Half-rounds of the Feistel network; 4 give a pseudo-random permutation (Luby and Rackoff, 1988), with margin."""
-PERMUTE, OFFSET, OPTION, CONDITION, SPREAD, SIDE, PROMPT = range(1, 8)
+PERMUTE, OFFSET, OPTION, CONDITION, SPREAD, PROMPT = 1, 2, 3, 4, 5, 7
 """Use of a random number: each use has a stream of its own."""
 
 

@@ -1,115 +1,24 @@
-"""How draws become steps whose micro-batches cost about the same, each step with every task in its share.
+"""How a block of draws becomes steps whose micro-batches cost about the same, each step with every task in its share.
 
-Sharded ranks wait for the costliest of the micro-batches that are computed side by side, and the same tokens cost up to
-four times as much in a long clip as in pictures. So a step takes clips of one band: buckets whose full micro-batches
-cost about the same. Where clips are trained on, pictures are a few micro-batches of each step, of as many samples as
-their task's share of the step asks for. Inside a band the tasks are spread evenly, and the bands over the run.
+What steps are made of is decided before (`mixture`). A block's clips are put into micro-batches, in each band the tasks
+at equal distances, and steps are cut from the bands in turn. Each step takes the pictures that the clips so far are
+owed: of all ways to fill some of its places with micro-batches of pictures, the one that comes closest. What is left of
+the bands makes up a few mixed steps. Where a block ends inside a step, the next block completes it with its least
+costly clips and their pictures.
 
-A micro-batch is full wherever a block of draws has enough of its kind, so the shapes that a network meets are few, and
-known before the first draw. What is left over of each kind is put together into a few mixed steps per block.
+Micro-batches are full, but for the last of each kind of clip in a block, and for pictures where blocks or kinds end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from reelwright.training.data.draws import SIDE, SPREAD, key_of, uniform
+from reelwright.training.data.beside import Batches, Pictures, Ways, pieces, samples_in
+from reelwright.training.data.draws import SPREAD, key_of, uniform
 from reelwright.training.data.mix_steps import dealt
-
-BAND = 0.03
-"""Micro-batches cost at most this share less than their band's costliest, tasks and left-overs apart."""
-WINDOW = 64
-"""Micro-batches in which tasks hold their share: those of a step, or of several steps that have fewer."""
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What steps are made of, from what is to be expected of the draws.
-
-    band: int [buckets], band of each bucket of the main tasks, -1 for none; 0 is the costliest. size: int [bands,
-    buckets], samples of a full micro-batch. shares: float [bands], cumulated shares of the main samples. is_side: bool
-    [tasks], whether a task's micro-batches go into the steps of all bands (pictures beside clips).
-    """
-
-    band: np.ndarray
-    size: np.ndarray
-    shares: np.ndarray
-    is_side: np.ndarray
-
-    @property
-    def bands(self) -> int:
-        """Number of bands of cost."""
-        return len(self.size)
-
-    def groups(self, bucket: np.ndarray, task: np.ndarray, serials: np.ndarray, seed: int) -> np.ndarray:
-        """Return the group of each draw: (band · buckets + bucket) · tasks + task."""
-        band = self.band[bucket]
-        side = np.flatnonzero(self.is_side[task])
-        at = uniform(serials[side], key_of(seed, SIDE))
-        band[side] = np.minimum(np.searchsorted(self.shares, at, "right"), self.bands - 1)
-        return (band * len(self.band) + bucket) * len(self.is_side) + task
-
-    def split(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (band, bucket, task) of groups."""
-        rest, task = np.divmod(groups, len(self.is_side))
-        band, bucket = np.divmod(rest, len(self.band))
-        return band, bucket, task
-
-
-def mixture(expected: np.ndarray, is_still: np.ndarray, capacity: np.ndarray, cost: np.ndarray, step: int) -> Mixture:
-    """Decide what steps are made of.
-
-    Args:
-        expected: float [buckets, tasks], draws per pass.
-        is_still: bool [tasks], whether a task draws pictures.
-        capacity: int [buckets], samples of a micro-batch, at most.
-        cost: [buckets], of a micro-batch of that many.
-        step: micro-batches per step.
-    """
-    clips = bool(expected[:, ~is_still].sum() > 0)
-    is_side = is_still & clips
-    main = expected[:, ~is_side].sum(1)
-    band = _bands(cost, main > 0)
-    bands = int(band.max()) + 1
-    samples, batches = np.zeros(bands), np.zeros(bands)
-    np.add.at(samples, band[main > 0], main[main > 0])
-    np.add.at(batches, band[main > 0], (main / capacity)[main > 0])
-    size = np.tile(capacity, (bands, 1))
-    if is_side.any():
-        beside = expected[:, is_side].sum() / main.sum()
-        pictures = expected[:, is_side].sum(1) > 0
-        for k in range(bands):
-            top = cost[band == k].max()  # a micro-batch of pictures may not be what all others wait for
-            most = int(np.minimum(capacity, top * capacity // cost)[pictures].min())
-            size[k] = _side_size(beside, samples[k] / batches[k], max(step, WINDOW), max(1, most))
-        size[band[main > 0], np.flatnonzero(main > 0)] = capacity[main > 0]
-    return Mixture(band, size, np.cumsum(samples) / samples.sum(), is_side)
-
-
-def _bands(cost: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Band of each used bucket, from the costliest down."""
-    band, number, top = np.full(len(cost), -1), -1, np.inf
-    for i in np.argsort(-cost, kind="stable").tolist():
-        if used[i]:
-            if cost[i] < (1 - BAND) * top or number < 0:
-                number, top = number + 1, cost[i]
-            band[i] = number
-    return band
-
-
-def _side_size(beside: float, clips: float, window: int, most: int) -> int:
-    """Return the samples of a micro-batch of pictures that give them their share of a window in whole micro-batches.
-
-    beside: pictures per clip. clips: of a micro-batch. most: that fit.
-    """
-    for batches in range(1, window):
-        size = beside * (window - batches) * clips / batches
-        if size <= most:
-            return max(1, int(size))  # rounded down: rather a step with one more than one without
-    return most
+from reelwright.training.data.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -131,7 +40,6 @@ class Arrangement:
 def arrange(
     groups: np.ndarray,
     mixed: Mixture,
-    cost: Callable[[int, int], int],
     *,
     step: int,
     offset: int,
@@ -143,7 +51,6 @@ def arrange(
     Args:
         groups: int [D], of each draw, in the order of the draws, which each group keeps, or each snapshot in it.
         mixed: what steps are made of.
-        cost: of a micro-batch, by its group and samples.
         step: micro-batches per step.
         offset: micro-batches of all blocks before this one.
         key: of the places at which groups begin.
@@ -151,42 +58,32 @@ def arrange(
     """
     draws = np.argsort(groups, kind="stable")
     kinds, counts = np.unique(groups, return_counts=True)
+    ends, beside = np.cumsum(counts), mixed.split(kinds)[0] == mixed.bands
+    begin = ends - counts
+    pictures = Pictures(kinds[beside], begin[beside], ends[beside], uniform(kinds[beside], key))
+    clips = _clips(kinds[~beside], begin[~beside], ends[~beside], mixed, key)
+    of, starts, stops = _Steps(clips, pictures, mixed, step, key).laid(-offset % step).T
+    if snapshots is not None:
+        draws = dealt(draws, groups[draws], mixed.split(groups[draws])[0], snapshots[draws], starts, stops)
+    return Arrangement(draws, starts, stops, of)
+
+
+def _clips(kinds: np.ndarray, begin: np.ndarray, ends: np.ndarray, mixed: Mixture, key: np.uint64) -> list[Batches]:
+    """Micro-batches of clips, of each band, with its tasks and their buckets at equal distances."""
     bands, buckets, tasks = mixed.split(kinds)
-    sizes = mixed.size[bands, buckets]
-    batches = -(-counts // sizes)
+    sizes = mixed.size[buckets]
+    batches = -(-(ends - begin) // sizes)
     of = np.repeat(np.arange(len(kinds)), batches)
     number = np.arange(len(of)) - np.repeat(np.cumsum(batches) - batches, batches)
-    ends = np.cumsum(counts)
-    starts = (ends - counts)[of] + number * sizes[of]
-    stops = np.minimum(starts + sizes[of], ends[of])
+    starts = begin[of] + number * sizes[of]
+    rows = np.stack([kinds[of], starts, np.minimum(starts + sizes[of], ends[of])], 1)
     place = (number + uniform(kinds, key)[of]) / batches[of]
-    whole = stops - starts == sizes[of]
-    steps, pool = _steps(bands[of], tasks[of], place, whole, step, key)
-    head = -offset % step  # completes the step that the block before has begun, with the least costly
-    steps, pool = _fill(steps, pool, head)
-    pool = pool[np.argsort([-cost(int(kinds[of[j]]), int(stops[j] - starts[j])) for j in pool], kind="stable")]
-    head = min(head, len(pool))
-    order = np.concatenate([pool[len(pool) - head :], steps.ravel(), pool[: len(pool) - head]])
-    if snapshots is not None:
-        of_band = np.maximum(mixed.split(groups[draws])[0], 0)
-        draws = dealt(draws, groups[draws], of_band, snapshots[draws], starts[order], stops[order])
-    return Arrangement(draws, starts[order], stops[order], kinds[of[order]])
-
-
-def _steps(
-    bands: np.ndarray, tasks: np.ndarray, place: np.ndarray, whole: np.ndarray, step: int, key: np.uint64
-) -> tuple[np.ndarray, np.ndarray]:
-    """(whole steps [S, step] of one band each, the micro-batches that are in none)."""
-    found, times, pool = [np.empty((0, step), np.int64)], [np.empty(0)], [np.flatnonzero(~whole)]
-    for k in np.unique(bands[whole]).tolist():
-        mine = np.flatnonzero(whole & (bands == k))
-        mine = mine[np.argsort(_spread(tasks[mine], place[mine], key), kind="stable")]
-        count = len(mine) // step
-        found.append(mine[: count * step].reshape(count, step))
-        times.append((np.arange(count) + uniform(np.array([k]), key)) / max(1, count))
-        pool.append(mine[count * step :])
-    order = np.argsort(np.concatenate(times), kind="stable")
-    return np.concatenate(found)[order], np.concatenate(pool)
+    out = []
+    for k in range(mixed.bands):
+        mine = np.flatnonzero(bands[of] == k)
+        order = np.argsort(_spread(tasks[of][mine], place[mine], key), kind="stable")
+        out.append(rows[mine[order]])
+    return out
 
 
 def _spread(tasks: np.ndarray, place: np.ndarray, key: np.uint64) -> np.ndarray:
@@ -200,9 +97,109 @@ def _spread(tasks: np.ndarray, place: np.ndarray, key: np.uint64) -> np.ndarray:
     return out
 
 
-def _fill(steps: np.ndarray, pool: np.ndarray, need: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take steps apart, from the last on, until the pool has `need` micro-batches."""
-    short = max(0, need - len(pool))
-    apart = min(len(steps), -(-short // steps.shape[1]))
-    kept = len(steps) - apart
-    return steps[:kept], np.concatenate([pool, steps[kept:].ravel()])
+@dataclass
+class _Line:
+    """Micro-batches of clips, of which those before `at` are taken. ways: to put pictures beside them."""
+
+    batches: Batches
+    ways: Ways
+    at: int = 0
+    before: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = np.concatenate([[0], np.cumsum(self.batches[:, 2] - self.batches[:, 1])])
+
+    @property
+    def left(self) -> int:
+        return len(self.batches) - self.at
+
+    def samples(self, counts: np.ndarray) -> np.ndarray:
+        """Of the next micro-batches, as many as there are of each of `counts`."""
+        return self.before[self.at + np.minimum(counts, self.left)] - self.before[self.at]
+
+    def take(self, count: int) -> Batches:
+        self.at += count
+        return self.batches[self.at - count : self.at]
+
+    def take_last(self, count: int) -> Batches:
+        keep = max(0, len(self.batches) - count)
+        out, self.batches, self.before = self.batches[keep:], self.batches[:keep], self.before[: keep + 1]
+        return out
+
+
+class _Steps:
+    """Cuts steps from the bands' micro-batches, with the pictures that they are owed."""
+
+    def __init__(self, clips: list[Batches], pictures: Pictures, mixed: Mixture, step: int, key: np.uint64) -> None:
+        self.pictures, self.mixed, self.step = pictures, mixed, step
+        self.phase = uniform(np.arange(len(clips)), key).tolist()
+        sizes = [tuple(s for s in mixed.sides if s <= most) or mixed.sides[:1] for most in mixed.most.tolist()]
+        ways = {of: Ways(of, step) for of in set(sizes)}
+        self.lines = [_Line(batches, ways[of]) for batches, of in zip(clips, sizes, strict=True)]
+        samples = sum(map(samples_in, clips))
+        self.beside = pictures.left / samples if samples else 0.0
+        self.owed, self.largest = 0.0, max(mixed.sides, default=1)
+        self.out: list[Batches] = []
+
+    def laid(self, head: int) -> Batches:
+        """Return all micro-batches in order; the first `head` complete a step that the block before has begun."""
+        self._complete(head)
+        pace = [1 / max(1, line.left) for line in self.lines]
+        times = [self.step * phase * of for phase, of in zip(self.phase, pace, strict=True)]
+        while min(times) < np.inf:
+            k = int(np.argmin(times))
+            taken = self._cut(self.lines[k], self._near(self.lines[k]))
+            times[k] += np.inf if taken is None else taken * pace[k]
+        rest = _Line(self._by_task([line.batches[line.at :] for line in self.lines]), self.lines[0].ways)
+        while self._cut(rest, self._exact(rest, self.step)) is not None:
+            pass
+        self._put(rest.take(rest.left), self.pictures.take(pieces(self.pictures.left, self.largest)))
+        return np.concatenate(self.out)
+
+    def _complete(self, head: int) -> None:
+        """Append `head` micro-batches: of the least costly clips, and of the pictures that are owed to these."""
+        cheapest = _Line(np.concatenate([line.batches for line in self.lines])[::-1], self.lines[0].ways)
+        beside = self.pictures.take(self._exact(cheapest, head))
+        clips, need = [], max(0, head - len(beside))
+        for line in reversed(self.lines):
+            clips.append(line.take_last(need))
+            need -= len(clips[-1])
+        self._put(np.concatenate(clips[::-1]), beside)
+
+    def _by_task(self, ends: list[Batches]) -> Batches:
+        """Put the ends of bands into one line, costliest first, with each task in its share all along."""
+        batches = np.concatenate(ends)
+        tasks, samples = self.mixed.split(batches[:, 0])[2], batches[:, 2] - batches[:, 1]
+        place = np.empty(len(batches))
+        for task in np.unique(tasks).tolist():
+            mine = tasks == task
+            place[mine] = (np.cumsum(samples[mine]) - samples[mine] / 2) / samples[mine].sum()
+        return batches[np.argsort(place, kind="stable")]
+
+    def _near(self, line: _Line) -> list[int]:
+        """Sizes of a step's micro-batches of pictures, of the usual ones, that come closest to what is owed."""
+        owed = self.owed + self.beside * line.samples(self.step - line.ways.places)
+        off = np.where(line.ways.pictures <= self.pictures.left, abs(owed - line.ways.pictures), np.inf)
+        return line.ways.sizes(int(np.argmin(off)))
+
+    def _exact(self, line: _Line, step: int) -> list[int]:
+        """Sizes, the fewest, that hold what is owed beside the clips that `step` has room for then."""
+        for places in range(step):
+            owed = self.owed + self.beside * int(line.samples(np.array(step - places)))
+            sizes = pieces(min(self.pictures.left, max(0, round(owed))), self.largest)
+            if len(sizes) <= places:
+                return sizes
+        return []
+
+    def _cut(self, line: _Line, sizes: list[int]) -> int | None:
+        """Append a step and return how many micro-batches of clips it has, None where the line is too short."""
+        if self.step - len(sizes) > line.left:
+            return None
+        beside = self.pictures.take(sizes)
+        count = max(0, self.step - len(beside))  # where a kind of pictures ends, there are more of them than sizes
+        self._put(line.take(count), beside)
+        return count
+
+    def _put(self, clips: Batches, beside: Batches) -> None:
+        self.owed += self.beside * samples_in(clips) - samples_in(beside)
+        self.out += [clips, beside]

@@ -25,12 +25,13 @@ from reelwright.training.batch import Task
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.draws import CONDITION, MASK, OPTION, SPREAD, key_of, mix, rows_of, uniform
 from reelwright.training.data.holdout import hashes
+from reelwright.training.data.mixture import Mixture, mixture
 from reelwright.training.data.plan import HELD_OUT, TRAINED, Plan, plan_of
-from reelwright.training.data.rounds import Arrangement, Mixture, arrange, mixture
+from reelwright.training.data.rounds import Arrangement, arrange
 from reelwright.training.recipe import DataConfig, TaskConfig
 
 COLUMNS = ("clip_id", "weight", "width", "height", "fps", "num_frames", "source_md5")
-VERSION = 2
+VERSION = 3
 """Of the rules by which samples follow from the recipe: another one gives a run other samples, so it is another run."""
 BLOCK = 1 << 17
 """Draws that are arranged at a time, at least: whole passes where a pass is shorter."""
@@ -129,6 +130,7 @@ class Schedule:
         clips = self.plan.facts.train
         self.block = self.block if clips > 2 * self.block else clips * -(-self.block // clips)
         self.chances = np.array(self.plan.facts.chances)
+        self._costs: dict[tuple[Bucket, int, int], int] = {}
         full = [self._cost(b, self.capacity(b), 0) for b in self.plan.buckets]
         capacity = np.array([self.capacity(b) for b in self.plan.buckets])
         self.mixture = mixture(
@@ -136,7 +138,6 @@ class Schedule:
         )
         self.starts = [0]
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
-        self._costs: dict[tuple[Bucket, int, int], int] = {}
 
     @property
     def clip_ids(self) -> pa.Array:
@@ -250,9 +251,7 @@ class Schedule:
         often: dict[Shape, float] = {}
         for b, t in np.argwhere(np.array(self.plan.facts.expected) > 0).tolist():
             bucket = self.plan.buckets[b]
-            bands = range(self.mixture.bands) if self.mixture.is_side[t] else [int(self.mixture.band[b])]
-            for k in bands:
-                samples = int(self.mixture.size[k, b])
+            for samples in self.mixture.sides if self.mixture.is_side[t] else [int(self.mixture.size[b])]:
                 for cond in self._conditions(bucket, self.names[t]):
                     shape = Shape(bucket, samples, cond)
                     often[shape] = often.get(shape, 0) + self.plan.facts.expected[b][t] / samples
@@ -287,9 +286,9 @@ class Schedule:
         rows = rows_of(serials, self.plan.edges, self.plan.facts.train, self.seed)
         task, size = self._options(rows, serials)
         bucket = np.where(self.still[task], self.plan.image[rows, size], self.plan.video[rows, size]).astype(np.int64)
-        groups = self.mixture.groups(bucket, task, serials, self.seed)
+        groups = self.mixture.groups(bucket, task)
         batches = arrange(
-            groups, self.mixture, self._group_cost,
+            groups, self.mixture,
             step=self.data.batches_per_step, offset=self.starts[number], key=key_of(self.seed, SPREAD, number),
             snapshots=None if self.plan.snapshot is None else self.plan.snapshot[rows].astype(np.int64),
         )  # fmt: skip
@@ -305,16 +304,15 @@ class Schedule:
         mixed = mix(serials.astype(np.uint64) + mix(np.array([self.seed & MASK], np.uint64)))
         return (mixed >> np.uint64(1)).astype(np.int64)
 
-    def _group_cost(self, group: int, samples: int) -> int:
-        _, bucket, task = self.mixture.split(np.array(group))
-        return self._cost(self.plan.buckets[int(bucket)], samples, self._cond_frames(int(bucket), int(task), 0))
-
     def _cost(self, bucket: Bucket, samples: int, cond_frames: int) -> int:
-        (frames, height, width), (_, high, wide) = bucket.latent, self.config.patch_size
-        return forward_flops(
-            self.config, (frames, height // high, width // wide),
-            batch=samples, cond_frames=cond_frames, text_tokens=self.config.text_tokens,
-        )  # fmt: skip
+        key = (bucket, samples, cond_frames)
+        if key not in self._costs:
+            (frames, height, width), (_, high, wide) = bucket.latent, self.config.patch_size
+            self._costs[key] = forward_flops(
+                self.config, (frames, height // high, width // wide),
+                batch=samples, cond_frames=cond_frames, text_tokens=self.config.text_tokens,
+            )  # fmt: skip
+        return self._costs[key]
 
     def _conditions(self, bucket: Bucket, task: Task) -> list[int]:
         """Return the numbers of clean latent frames that a micro-batch may have."""

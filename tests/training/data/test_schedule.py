@@ -146,8 +146,7 @@ MIXED = {"sizes": ("480p",), "frames": (1, 33, 61, 93), "tokens_per_batch": 40_0
 
 def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_share():
     plan = Schedule(footage(), DataConfig(**MIXED), ALL, DiTConfig(), 0, block=30_000)
-    whole = len(plan.block_batches(0)) // 64
-    steps = [plan.step(i) for i in range(0, whole - 6)]
+    steps = [plan.step(i) for i in range(plan.block_batches(1).stop // 64)]  # with those of blocks' ends
     for ranks in (8, 16, 32, 64):
         costs = [[plan.cost(m) for m in step] for step in steps]
         lockstep = sum(max(of[i : i + ranks]) for of in costs for i in range(0, 64, ranks))
@@ -157,8 +156,8 @@ def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_sha
     shares = np.array([_samples(plan, step) for step in steps], float)
     shares /= shares.sum(1, keepdims=True)
     off = abs(shares - expected).max(1)
-    assert np.quantile(off, 0.9) < 0.04, np.sort(off)[-20:]
-    assert (shares.min(1) == 0).mean() < 0.01, "next to no step is without a task"
+    assert off.max() < 0.08, "a band of 200 draws has 3 points more or fewer of a task by chance"
+    assert np.quantile(off, 0.98) < 0.035
 
 
 @pytest.mark.parametrize(
@@ -166,14 +165,17 @@ def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_sha
     [pytest.param("stage2-t2v-256p", marks=pytest.mark.exhaustive),
      pytest.param("stage3-all-256p", marks=pytest.mark.exhaustive), "stage5-all-720p"],
 )  # fmt: skip
-def test_ranks_wait_little_in_the_other_stages(stage):
-    """Stage 4 is above; 40 steps, evenly of a block of draws."""
+def test_ranks_wait_little_and_steps_have_their_shares_in_the_other_stages(stage):
+    """Stage 4 is above; every step of a block of draws."""
     recipe = load_recipe(ROOT / "configs/train" / f"{stage}.yaml")
     plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
-    whole = len(plan.block_batches(0)) // recipe.data.batches_per_step
-    costs = [[plan.cost(m) for m in plan.step(int(i))] for i in np.linspace(0, whole - 1, 40)]
+    steps = [plan.step(i) for i in range(len(plan.block_batches(0)) // recipe.data.batches_per_step)]
+    costs = [[plan.cost(m) for m in step] for step in steps]
     for ranks in (8, 16, 32, 64):
         assert 1 - sum(map(sum, costs)) / ranks / sum(lockstep(of, ranks) for of in costs) < 0.05, ranks
+    shares = np.array([_samples(plan, step) for step in steps], float)
+    expected = np.array(plan.plan.facts.expected).sum(0)
+    assert abs(shares / shares.sum(1, keepdims=True) - expected / expected.sum()).max() < 0.05
 
 
 def _samples(plan: Schedule, step: list) -> list[int]:

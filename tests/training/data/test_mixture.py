@@ -1,0 +1,44 @@
+"""Bands of cost, and the sizes of micro-batches of pictures, by hand."""
+
+import numpy as np
+import pytest
+
+from reelwright.training.data.mixture import mixture
+
+PICTURES = np.array([False, True])
+
+
+def test_bands_hold_buckets_that_cost_about_the_same():
+    expected = np.array([[2.0], [6.0], [2.0]])
+    found = mixture(expected, np.array([False]), np.array([1, 2, 4]), np.array([100, 98, 10]), step=8)
+    assert found.band.tolist() == [0, 0, 1]  # 98 is within 3 % of 100
+    assert (found.bands, found.sides, found.size.tolist()) == (2, (), [1, 2, 4])
+
+
+def test_pictures_alone_are_no_side_task():
+    expected, cost = np.array([[0.0, 8.0], [0.0, 2.0]]), np.array([50, 20])
+    found = mixture(expected, PICTURES, np.array([4, 4]), cost, step=8)
+    assert found.is_side.tolist() == [False, False]
+    assert found.band.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("step", "wanted"), [(8, 15.75), (64, 15.75), (128, 31.75)])
+def test_pictures_have_their_share_of_64_micro_batches_or_of_a_longer_step(step, wanted):
+    """One micro-batch of pictures beside 63 clips (127 of a step of 128), which are owed a quarter of as many."""
+    expected = np.array([[0.0, 250.0], [1000.0, 0.0]])
+    found = mixture(expected, PICTURES, np.array([128, 1]), np.array([50, 50]), step)
+    assert found.is_side.tolist() == [False, True]
+    low, high = found.sides
+    assert low < wanted < high
+    assert high - low == 2, "a few per cent of room for what blocks have more or fewer"
+
+
+def test_pictures_never_cost_more_than_the_clips_beside_them():
+    """Two bands: beside the cheap one 12 pictures of cost 5 cost as much as its clips, and 40 would fit the memory."""
+    expected = np.array([[0.0, 400.0], [500.0, 0.0], [500.0, 0.0]])
+    found = mixture(expected, PICTURES, np.array([40, 1, 2]), np.array([200, 150, 60]), step=64)
+    assert found.most.tolist() == [30, 12]
+    assert found.sides[0] <= 12
+    # per picture 5: band 0 has (64 - n) · 0.4 / n pictures per micro-batch, n = 1: 25.2, n = 2: 12.4, n = 3: 8.1;
+    # band 1, of twice the clips, n = 4: 12.0, n = 5: 9.44, n = 6: 7.7
+    assert any(found.sides[0] <= s <= found.sides[1] for s in (12.4, 8.13, 6.0))
