@@ -160,36 +160,43 @@ def report_rates() -> Rates:
 
 
 def lines(rows: list[Row], rates: Rates, fitted: Rates) -> Iterator[str]:
-    """Yield the table: our modelled seconds and ratio, the report's, and what its time leaves for the VAE."""
-    base = {row.seconds: row.total(rates) for row in rows if row.seconds}
+    """Yield the table: modelled seconds and ratios, without and with the VAE's time, beside the report's ratios."""
+    bases = {row.seconds: row for row in rows if row.seconds}
     yield (
-        "| variant | calls | PFLOP | of it attention | network s | VAE s | ratio | report | | report leaves, s "
-        "| reached from, VAE TFLOP/s |"
+        "| variant | calls | PFLOP | of it attention | network s | ratio | report | | VAE s | ratio with it | "
+        "| report leaves, s | reached from, VAE TFLOP/s |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         products, attention = (sum(part) / 1e15 for part in zip(*(c.flops() for c in row.calls), strict=True))
-        ratio = base[row.over] / row.total(rates)
+        base, asked = bases[row.over], row.over / row.seconds if row.seconds > 0 else 0.0
+        alone = base.network_seconds(rates) / row.network_seconds(rates)
+        whole = base.total(rates) / row.total(rates)
         cells = (
             row.name,
             " + ".join(str(calls.count) for calls in row.calls),
             f"{products + attention:.0f}",
             f"{attention:.0f}",
             f"{row.network_seconds(rates):.1f}",
+            f"{alone:.2f}",
+            *((f"{asked:.2f}", _verdict(alone, asked)) if asked else ("", "")),
             f"{row.vae_seconds(rates):.1f}",
-            f"{ratio:.2f}",
-            *(_beside(row, ratio, rows, rates, fitted) if row.seconds else [""] * 4),
+            f"{whole:.2f}",
+            *((_verdict(whole, asked), *_left(row, base, rates, fitted)) if asked else ("", "", "")),
         )
         yield f"| {' | '.join(cells)} |"
 
 
-def _beside(row: Row, ratio: float, rows: list[Row], rates: Rates, fitted: Rates) -> list[str]:
-    """Return the cells that compare a row with the report's."""
-    asked, left = row.over / row.seconds, f"{row.seconds - row.network_seconds(fitted):.1f}"
-    if row.seconds == row.over:
-        return [f"{asked:.2f}", "", left, ""]
-    verdict = "reached" if ratio > asked * (1 - 1e-9) else f"below, by {1 - ratio / asked:.1%}"
-    return [f"{asked:.2f}", verdict, left, enough_vae(row, next(r for r in rows if r.seconds == row.over), rates)]
+def _verdict(ratio: float, asked: float) -> str:
+    if asked == 1:
+        return ""
+    return "reached" if ratio > asked * (1 - 1e-9) else f"below, by {1 - ratio / asked:.1%}"
+
+
+def _left(row: Row, base: Row, rates: Rates, fitted: Rates) -> tuple[str, str]:
+    """Return what the report's time leaves for the VAE, and the VAE's rate from which a row reaches its ratio."""
+    left = f"{row.seconds - row.network_seconds(fitted):.1f}"
+    return left, "" if row is base else enough_vae(row, base, rates)
 
 
 def enough_vae(row: Row, base: Row, rates: Rates) -> str:

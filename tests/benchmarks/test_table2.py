@@ -47,7 +47,7 @@ def test_a_student_of_four_steps_costs_a_quarter_of_the_calls_and_all_of_the_ref
         assert (ours.decoded, ours.encoded, ours.over) == (of_16.decoded, of_16.encoded, of_16.over)
     said = list(lines(rows + more, rates, rates))[2:]
     assert said[:8] == list(lines(rows, rates, rates))[2:]
-    assert all(line.endswith("|  |  |  |  |") for line in said[8:])
+    assert all(line.endswith("|  |  |  |") for line in said[8:]), "nothing of the report's to compare with"
 
 
 def test_a_free_vae_reaches_what_the_last_column_says():
@@ -55,4 +55,14 @@ def test_a_free_vae_reaches_what_the_last_column_says():
     line = list(lines(rows, rates, rates))[2:][7]
     needed = float(line.rstrip(" |").rpartition("|")[2])
     for vae, reached in ((needed * 1.02, True), (needed * 0.98, False)):
-        assert ("reached" in list(lines(rows, replace(rates, vae=vae), rates))[9]) is reached
+        assert ("below" not in list(lines(rows, replace(rates, vae=vae), rates))[9]) is reached
+
+
+def test_ratios_of_the_network_alone_reach_those_of_the_report():
+    """Dense refinement of 189 frames only just does: 1410.6 s over 297.0 is 4.750, the report's is 4.719."""
+    rates, rows = report_rates(), table()
+    for row in rows:
+        base = next(of for of in rows if of.seconds == row.over)
+        assert base.network_seconds(rates) / row.network_seconds(rates) >= row.over / row.seconds
+    assert all(line.split(" | ")[7] == ("" if row.seconds == row.over else "reached")
+               for row, line in zip(rows, list(lines(rows, rates, rates))[2:], strict=True))  # fmt: skip

