@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reelwright.training.data.mixture import mixture
+from reelwright.training.data.mixture import RARE, mixture
 
 PICTURES = np.array([False, True])
 
@@ -42,3 +44,46 @@ def test_pictures_never_cost_more_than_the_clips_beside_them():
     # per picture 5: band 0 has (64 - n) · 0.4 / n pictures per micro-batch, n = 1: 25.2, n = 2: 12.4, n = 3: 8.1;
     # band 1, of twice the clips, n = 4: 12.0, n = 5: 9.44, n = 6: 7.7
     assert any(found.sides[0] <= s <= found.sides[1] for s in (12.4, 8.13, 6.0))
+
+
+@given(
+    clips=st.tuples(*[st.floats(20, 500)] * 3), pictures=st.floats(20, 1000), step=st.sampled_from([16, 64, 128]),
+    capacity=st.tuples(*[st.integers(1, 12)] * 3),
+)  # fmt: skip
+def test_a_whole_number_of_micro_batches_of_the_two_sizes_gives_each_bands_share(clips, pictures, step, capacity):
+    """Buckets 1 and 2 are one band: a micro-batch of it has as many clips as its micro-batches have in the mean."""
+    expected = np.array([[0.0, pictures], *([of, 0.0] for of in clips)])
+    found = mixture(expected, PICTURES, np.array([10_000, *capacity]), np.array([1, 100, 99, 50]), step)
+    assert found.band.tolist() == [-1, 0, 0, 1]
+    window, beside = max(step, 64), pictures / sum(clips)
+    per_batch = [sum(clips[:2]) / (clips[0] / capacity[0] + clips[1] / capacity[1]), capacity[2]]
+    shares = [sum(clips[:2]) / sum(clips), clips[2] / sum(clips)]
+    low, high = found.sides
+    for mean, share in zip(per_batch, shares, strict=True):
+        sizes = [beside * (window - n) * mean / n for n in range(1, window)]
+        assert share < RARE or any(low - 1 <= size <= high for size in sizes)
+
+
+def test_a_band_that_is_rare_has_no_say_in_the_sizes():
+    """One micro-batch of 63 · 1 / 2 pictures goes beside single clips; clips by sevens want 220, 108, 71 or 53."""
+    capacity, cost = np.array([500, 1, 7]), np.array([10, 100, 50])
+    rare, common = (
+        mixture(np.array([[0.0, (1000 + n) / 2], [1000.0, 0.0], [n, 0.0]]), PICTURES, capacity, cost, 64)
+        for n in (10.0, 500.0)
+    )
+    assert rare.sides == (30, 33)
+    assert common.sides == (30, 55)
+
+
+def test_pictures_that_are_never_drawn_bound_nothing():
+    expected = np.array([[0.0, 250.0], [0.0, 0.0], [1000.0, 0.0]])
+    found = mixture(expected, PICTURES, np.array([128, 1, 1]), np.array([50, 50, 50]), 64)
+    assert found.most.tolist() == [128]
+    assert found.sides == (15, 17)
+
+
+def test_where_no_number_of_micro_batches_has_room_they_are_full():
+    """Ten pictures per clip in micro-batches of two, beside one clip: 63 of 64 places would hold 126 of 10."""
+    expected = np.array([[0.0, 10_000.0], [100.0, 0.0]])
+    found = mixture(expected, PICTURES, np.array([2, 40]), np.array([50, 50]), 64)
+    assert found.sides == (1, 2)
