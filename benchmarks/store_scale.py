@@ -25,8 +25,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.scale import ANNOTATED, QUERIES, timed
+from reelwright.annotate import Annotator, in_profile, load_all
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
+from reelwright.pipelines.annotate.batches import batches_of
+from reelwright.pipelines.annotate.load import prepare_columns
+from reelwright.pipelines.annotate.staleness import Staleness
 
 DIM = 16
 BATCH = 100_000
@@ -122,6 +126,17 @@ def describe(store: Store, clips: int) -> Iterator[tuple[str, float]]:
     yield "tables_s", timed(store.tables)[1]
 
 
+def stale(store: Store, clips: int) -> Iterator[tuple[str, float]]:
+    """What annotators of the default profile have to do, all of it; and the first batch of it."""
+    annotators = {a.name: a for a in load_all(in_profile("cpu")) if isinstance(a, Annotator)}
+    prepare_columns(store, annotators)
+    staleness = Staleness(store, annotators)
+    yield "annotators", len(annotators)
+    yield "counted_s", timed(lambda: staleness.counts)[1]
+    batches = batches_of(store, staleness, annotators, clips=16, frame_bytes=1 << 30)
+    yield "first_batch_s", timed(lambda: next(batches))[1]
+
+
 def snapshot(store: Store, clips: int) -> Iterator[tuple[str, float]]:
     sql = "SELECT clip_id FROM clips WHERE aesthetic_score > 3"
     yield "create_s", timed(lambda: store.snapshots.create("bench", sql, limit=min(SNAPSHOT, clips // 2), seed=1))[1]
@@ -153,7 +168,7 @@ def orphans(store: Store, clips: int) -> Iterator[tuple[str, float]]:
 
 PARTS: dict[str, Callable[[Store, int], Iterator[tuple[str, float]]]] = {
     part.__name__: part
-    for part in (append, media, merge, vectors, query, describe, orphans, snapshot, search, compact, cleanup)
+    for part in (append, media, merge, vectors, query, describe, orphans, stale, snapshot, search, compact, cleanup)
 }
 
 

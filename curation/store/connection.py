@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -178,7 +178,7 @@ class Connection:
     def scan(
         self,
         table: str,
-        columns: Sequence[str],
+        columns: Sequence[str] | Mapping[str, str],
         filter: str | None = None,
         *,
         version: int | str | None = None,
@@ -188,14 +188,14 @@ class Connection:
 
         Args:
             table: its name.
-            columns: that it has, none of them payload.
+            columns: that it has, none of them payload; or SQL expressions of them, by name.
             filter: a SQL condition on the table's columns.
             version: a version number or tag; default: the newest.
             batch_rows: rows per batch, at most.
         """
         scanner = self.dataset(table, version).scanner(
-            columns=list(columns), filter=filter, batch_size=batch_rows, batch_readahead=SCAN_AHEAD,
-            io_buffer_size=SCAN_BYTES, scan_in_order=True,
+            columns=dict(columns) if isinstance(columns, Mapping) else list(columns), filter=filter,
+            batch_size=batch_rows, batch_readahead=SCAN_AHEAD, io_buffer_size=SCAN_BYTES, scan_in_order=True,
         )  # fmt: skip
         yield from scanner.to_batches()
 

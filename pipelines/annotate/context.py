@@ -19,8 +19,8 @@ class Report:
         failed: Clips whose annotation failed.
         unmeasured: Done clips in which there was nothing to measure.
         postponed: Clips left for another run.
+        tried: Clips that an annotator of clips was tried on.
         seconds: Time of computing, on whatever worker; that of decoding under "decode".
-        clips: Ids of clips that some annotator was tried on.
         why_postponed: The reason, as a sentence.
         why_unmeasured: That of the first clip.
         failed_before: Annotations that failed in earlier runs and were not tried again, where nothing else was to do.
@@ -31,12 +31,17 @@ class Report:
     failed: Counter[str] = field(default_factory=Counter)
     unmeasured: Counter[str] = field(default_factory=Counter)
     postponed: Counter[str] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
-    clips: set[str] = field(default_factory=set)
     why_postponed: dict[str, str] = field(default_factory=dict)
     why_unmeasured: dict[str, str] = field(default_factory=dict)
     failed_before: int = 0
     usage: Usage = field(default_factory=no_usage)
+
+    @property
+    def clips(self) -> int:
+        """Number of clips that some annotator was tried on: as many as the busiest one's."""
+        return max(self.tried.values(), default=0)
 
 
 @dataclass(frozen=True)

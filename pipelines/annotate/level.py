@@ -20,7 +20,8 @@ from reelwright.pipelines.annotate.batches import Batch, batches_of
 from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, placement
 from reelwright.pipelines.annotate.load import producers_of
-from reelwright.pipelines.annotate.staleness import STALE, Staleness
+from reelwright.pipelines.annotate.staleness import Staleness
+from reelwright.pipelines.annotate.stretch import STALE
 
 HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2
@@ -89,7 +90,7 @@ class Level:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
             self.resolver.works(computed, clip_id)
             self.report.done.update(computed)
-            self.report.clips.add(clip_id)
+            self.report.tried.update(outcome.batch.names)
             self.report.seconds.update(result.seconds)
             for failed in result.failures:
                 if failed.postponed:
@@ -131,7 +132,7 @@ class Level:
             self.report.why_unmeasured.setdefault(why.stage, why.message)
         else:
             self.report.failed[why.stage] += 1
-        fingerprint = self.staleness.expected[why.stage][batch.indices[index]].as_py()
+        fingerprint = batch.expected[why.stage][index]
         clip_id, md5 = batch.clip_ids[index], batch.source_md5s[index]
         uri = self._uris.get(md5, "")
         attempts = self._attempts.of(uri, why.stage, clip_id) + 1

@@ -12,7 +12,8 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import in_levels
 from reelwright.pipelines.annotate.sets import set_staleness
 from reelwright.pipelines.annotate.spending import format_usage
-from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAITING, Staleness, staleness_of
+from reelwright.pipelines.annotate.staleness import Staleness
+from reelwright.pipelines.annotate.stretch import CURRENT, FAILED, STALE, WAITING, Stretch
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,20 @@ def make_plan(
     """Return one row per annotator, in execution order."""
     measured, used = measured_seconds(store), measured_usage(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
-    staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
-    follows = _that_follow(annotators, staleness)
+    counts = {name: np.zeros(4, int) for name in of_clips}
+    following = dict.fromkeys(annotators, False)
+    for stretch in Staleness(store, of_clips, retry_failed=retry_failed, where=where).stretches():
+        for name, follows in _that_follow(annotators, stretch).items():
+            following[name] |= bool(follows.any())
+            if name in of_clips:
+                states = np.where(follows & (stretch.states[name] != STALE), WAITING, stretch.states[name])
+                counts[name] += np.bincount(states, minlength=4)
     rows = []
     for name, annotator in annotators.items():
         if isinstance(annotator, SetAnnotator):
-            current, stale, waiting, failed = _of_set(store, annotator, bool(follows[name].any()), retry_failed)
+            current, stale, waiting, failed = _of_set(store, annotator, following[name], retry_failed)
         else:
-            states = np.where(follows[name] & (staleness.states[name] != STALE), WAITING, staleness.states[name])
-            current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
+            current, stale, waiting, failed = (int(counts[name][s]) for s in (CURRENT, STALE, WAITING, FAILED))
         each = measured.get(name, annotator.typical_s)
         cost = None if each is None else each * (stale + waiting)
         usage = _usage(annotator, used.get(name), stale + waiting)
@@ -68,14 +74,14 @@ def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) 
     return {"input_tokens": total[0], "output_tokens": total[1], "usd": chat.cost_usd(*total)}
 
 
-def _that_follow(annotators: Mapping[str, Computes], staleness: Staleness) -> dict[str, np.ndarray]:
+def _that_follow(annotators: Mapping[str, Computes], stretch: Stretch) -> dict[str, np.ndarray]:
     """Annotator -> bool [clips]: whether this run recomputes the columns that it reads, and so its value."""
     made_by = {column: name for name, a in annotators.items() for column in a.columns}
     out: dict[str, np.ndarray] = {}
     for name in (n for level in in_levels(annotators) for n in level):
-        out[name] = np.zeros(len(staleness.clips), bool)
+        out[name] = np.zeros(len(stretch.clips), bool)
         for producer in {made_by[n.column] for n in stored_needs(annotators[name]) if n.column in made_by}:
-            stale = staleness.states[producer] == STALE if producer in staleness.states else False
+            stale = stretch.states[producer] == STALE if producer in stretch.states else False
             out[name] |= out[producer] | stale
     return out
 

@@ -23,7 +23,7 @@ from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
 from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
-from reelwright.pipelines.annotate.staleness import staleness_of
+from reelwright.pipelines.annotate.staleness import Staleness
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -39,7 +39,7 @@ def is_current(
 ) -> bool:
     """Return whether `annotate_stale` would find nothing to do."""
     of_clips, of_sets = _kinds(annotators)
-    if not staleness_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
+    if not Staleness(store, of_clips, retry_failed=retry_failed, where=where).is_current:
         return False
     return all(set_staleness(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
 
@@ -48,7 +48,7 @@ def failed_before(store: Store, annotators: Mapping[str, Computes], *, where: st
     """Return how many annotations failed in earlier runs, and are not tried again unless that is asked for."""
     of_clips, of_sets = _kinds(annotators)
     sets = [set_staleness(store, a) for a in of_sets.values()]
-    return staleness_of(store, of_clips, where=where).failed + sum(bool(s.stale) and s.failed for s in sets)
+    return Staleness(store, of_clips, where=where).failed + sum(bool(s.stale) and s.failed for s in sets)
 
 
 def annotate_stale(
@@ -80,7 +80,7 @@ def annotate_stale(
     run = AnnotationRun(store, recipe, progress, keys_of(annotators), spending, report, retry_failed)
     for number, names in enumerate(levels, 1):
         of_clips, of_sets = _kinds({n: annotators[n] for n in names})
-        staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
+        staleness = Staleness(store, of_clips, retry_failed=retry_failed, where=where)
         if not staleness.is_current:
             progress.what = f"annotate {number}/{len(levels)}"
             Level(run, of_clips, staleness).run()
