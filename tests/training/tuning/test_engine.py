@@ -70,9 +70,12 @@ class Squares(TuneObjective[Point]):
 
     def loss(self, network: nn.Module, examples: Sequence[Point], device: Any) -> Tensor:
         self.passes.append(len(examples))
-        wrong = network(torch.tensor([one.x for one in examples]).double()).flatten()
-        wrong = wrong - torch.tensor([one.y for one in examples]).double()
-        return (torch.tensor([one.heavy for one in examples]).double() * wrong.square()).sum()
+        x, y, heavy = columns(examples)
+        return (heavy * (network(x).flatten() - y).square()).sum()
+
+
+def columns(points: Sequence[Point]) -> list[Tensor]:
+    return [torch.tensor([getattr(one, name) for one in points], dtype=torch.float64) for name in ("x", "y", "heavy")]
 
 
 class Net(nn.Module):
@@ -111,8 +114,8 @@ def tuner(feed: Feed[Point], folder: Path, items: Sequence[Point], dropout: floa
     recipe = load_tune_recipe("captioner", None, SETTINGS | more.pop("settings", {}))
     return Tuner(
         recipe=recipe, network=Net(dropout), objective=feed.objective, feed=feed, items=items,  # type: ignore[arg-type]
-        world=ALONE, folder=folder, metadata={"made_from": "these"}, blank=lambda: POINTS[0],
-        **{"say": lambda _: None, **more},
+        world=ALONE, folder=folder, blank=lambda: POINTS[0],
+        **{"say": lambda _: None, "metadata": {"made_from": "these"}, **more},
     )  # fmt: skip
 
 
@@ -130,11 +133,11 @@ def plain_loop(items: Sequence[Point], recipe: TuneRecipe) -> tuple[list[tuple[f
     for step in range(recipe.steps):
         some = [one for one in mine(items, step, recipe, ALONE) if one is not BROKEN]  # type: ignore[arg-type]
         net.zero_grad()
-        x, y, heavy = (torch.tensor([getattr(one, name) for one in some]).double() for name in ("x", "y", "heavy"))
+        x, y, heavy = columns(some)
         loss = (heavy * (net(x)[:, 0] - y).square()).sum() / heavy.sum()
         loss.backward()
         norm = math.sqrt(sum(float(w.grad.square().sum()) for w in weights.values()))  # type: ignore[union-attr]
-        told.append((float(loss), norm))
+        told.append((loss.item(), norm))
         for name, weight in weights.items():
             assert weight.grad is not None
             gradient = weight.grad * min(1.0, CLIP / norm)
@@ -192,9 +195,8 @@ def test_a_killed_run_goes_on_with_the_same_dropout_and_counts(feed: Feed[Point]
 
 def test_a_held_out_loss_is_the_weighted_mean_without_dropout(feed: Feed[Point], tmp_path: Path) -> None:
     made = tuner(feed, tmp_path, POINTS, 0.5)
-    plain = Net(0.0)
-    total = sum(one.heavy * (float(plain(torch.tensor(one.x).double())) - one.y) ** 2 for one in POINTS)
-    expect = total / sum(one.heavy for one in POINTS)
+    x, y, heavy = columns(POINTS)
+    expect = ((heavy * (Net(0.0)(x)[:, 0] - y).square()).sum() / heavy.sum()).item()
     assert made.loss_of([*POINTS, BROKEN]) == pytest.approx(expect, rel=1e-9)  # type: ignore[list-item]
     assert feed.objective.passes == [2, 2, 2, 1]  # type: ignore[attr-defined]
     assert math.isnan(made.loss_of([BROKEN]))  # type: ignore[list-item]
