@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,9 @@ def test_a_run_is_the_plain_loop_of_weighted_means_and_counts_what_it_cannot_rea
     items, said = [*POINTS, BROKEN], list[str]()
     made = tuner(feed, tmp_path, items, say=said.append)
     told, weights = plain_loop(items, made.recipe)
+    began = time.perf_counter()
     outcome = made.run()
+    whole_s = time.perf_counter() - began
     draws = [one for step in range(STEPS) for one in mine(items, step, made.recipe, ALONE)]  # type: ignore[arg-type]
     broken = draws.count(BROKEN)  # type: ignore[arg-type]
     assert outcome == TuneOutcome(STEPS, True, 0, {"decode": broken})
@@ -172,6 +175,7 @@ def test_a_run_is_the_plain_loop_of_weighted_means_and_counts_what_it_cannot_rea
         assert row["left_out"] == so_far.count(BROKEN)  # type: ignore[arg-type]
         assert row["samples"] == EACH - so_far[-EACH:].count(BROKEN)  # type: ignore[arg-type]
     assert said[0].startswith(f"step 3 of 7: loss {told[2][0]:.4f}, gradient {told[2][1]:.3g}, ")
+    assert sum(float(line.split(" s a step")[0].rpartition(" ")[2]) for line in said) <= whole_s + 0.02
     assert f"{rows[-1]['left_out']} left out" in said[-1]
     assert len(feed.objective.passes) == 3 * STEPS  # type: ignore[attr-defined]
     assert max(feed.objective.passes) == 2  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ def sample(key: str, answer: str, clip: str = "c", group: str = "") -> Sample:
 
 
 def planned(found: Sequence[Item | LeftOut], data: DataConfig | None = None, objective: Words | None = None) -> Plan:
-    known = {VideoRef("clip", "c"): FACTS}
+    known = {VideoRef("clip", "c"): FACTS, VideoRef("clip", "short"): replace(FACTS, num_frames=8, content="others")}
     data = data or DataConfig(holdout=0.0, max_tokens=20, workers=2)
     return make_plan(found, objective or Words(), Videos(SAMPLING, 90), known, data, 0)
 
@@ -77,11 +77,12 @@ def test_what_fits_is_trained_on_and_the_rest_is_counted_by_its_reason() -> None
 
 
 def test_a_pair_is_as_long_as_its_longer_text() -> None:
-    clip = VideoRef("clip", "c")
-    pair = Pair("p", clip, clip, "a dog", {"overall": 1})
-    assert planned([pair]).longest == 4
-    with pytest.raises(TrainError, match=r"no sample can be trained on \(1 were read\); left out +1: it has more tokens"):
-        planned([replace(pair, key="q"), *[]], DataConfig(holdout=0.0, max_tokens=16).model_copy(update={"max_tokens": 3}))
+    long, short = VideoRef("clip", "c"), VideoRef("clip", "short")  # shown as four frames, and as two
+    for pair in (Pair("p", long, short, "a dog", {"overall": 1}), Pair("q", short, long, "a dog", {"overall": 1})):
+        assert planned([pair]).longest == 4
+        most = DataConfig.model_construct(holdout=0.0, max_tokens=3, workers=1)
+        with pytest.raises(TrainError, match=r"\(1 were read\); left out +1: it has more tokens than .* 4 tokens\)$"):
+            planned([pair], most)
 
 
 def test_tokens_are_counted_of_sampled_frames_that_last_as_long_as_the_video() -> None:
