@@ -142,7 +142,7 @@ def _swap(name: str, path: Path, code: CodeType) -> Callable[[], None]:
 
 
 def _renew(old: Any, new: Any) -> None:
-    """Give functions and methods their new code, for whoever holds them in another way: a default factory, a partial."""
+    """Give functions and methods their new code, for whoever holds them by no name: a default factory, a partial."""
     if old is new or type(old) is not type(new):
         return
     if isinstance(old, type):

@@ -17,7 +17,7 @@ from reelwright.annotate.chat.frame_times import FrameSampling
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.logs import read_log
-from reelwright.training.tuning.engine import Tuner, TuneOutcome, mine, rate_at
+from reelwright.training.tuning.engine import TuneOutcome, Tuner, mine, rate_at
 from reelwright.training.tuning.feed import Feed
 from reelwright.training.tuning.objective import TuneObjective
 from reelwright.training.tuning.recipe import OptimConfig, TuneRecipe, load_tune_recipe

@@ -114,7 +114,7 @@ def test_a_share_is_held_out_by_groups_and_seed_and_a_larger_one_holds_the_same_
     alone = [is_held_out(sample(f"k{i}", "5"), 0.3, 0) for i in range(100)]
     assert 0 < sum(alone) < 100  # without a group, by its own key
     plan = planned(items[:100], DataConfig(holdout=0.3, max_tokens=20))
-    assert [one.key for one in plan.held_out] == [one.key for one, held in zip(items, large[:100], strict=False) if held]
+    assert plan.held_out == [one for one, held in zip(items, large[:100], strict=False) if held]
     assert len(plan.train) + len(plan.held_out) == 100
 
 
