@@ -41,3 +41,15 @@ def test_the_first_rank_alone_writes_and_says_lines_and_a_run_that_goes_on_drops
         file.write('{"step": 4, "lo')  # a crash
     Log(tmp_path, config, World.alone("cpu"), start_step=2)
     assert [(row["step"], row["loss"]) for row in read_log(tmp_path)] == [(1, 1.0), (2, 0.5)]
+
+
+def test_tensorboard_shows_a_step_that_is_taken_again_once(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for start_step, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        log = Log(tmp_path, LogConfig(), World.alone("cpu"), start_step=start_step)
+        for step in steps:
+            log.write(step, {"loss": step + start_step})
+        log.close()
+    shown = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    assert [(one.step, one.value) for one in shown.Scalars("loss")] == [(1, 1), (2, 2), (3, 5), (4, 6)]
