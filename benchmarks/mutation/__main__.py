@@ -1,6 +1,6 @@
 """Which changes of the code that decides numbers no test notices.
 
-    python -m benchmarks.mutation                       # a sample of every module, about an hour on one core
+    python -m benchmarks.mutation                       # a sample of every module: hours on one core
     python -m benchmarks.mutation training/data --mutants 1000 --minutes 20
 
 A module is changed in one place at a time (a comparison, an operator, a constant: `benchmarks.mutation.mutants`), in
