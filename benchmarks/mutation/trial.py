@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 NEVER_SHARED = ("reelwright", "tests", "benchmarks", "conftest", "lance", "lancedb", "duckdb", "ray", "__main__")
@@ -135,7 +136,26 @@ def _swap(name: str, path: Path, code: CodeType) -> Callable[[], None]:
                 held[key] = own[id(value)]
             elif key in after and after[key][0] is value:
                 held[key] = after[key][1]
+    for old, new in after.values():
+        _renew(old, new)
     return lambda: None
+
+
+def _renew(old: Any, new: Any) -> None:
+    """Give functions and methods their new code, for whoever holds them by no name: a default factory, a partial."""
+    if old is new or type(old) is not type(new):
+        return
+    if isinstance(old, type):
+        for name, value in vars(new).items():
+            _renew(vars(old).get(name), value)
+    elif isinstance(old, property):
+        _renew(old.fget, new.fget)
+    elif isinstance(old, cached_property):
+        _renew(old.func, new.func)
+    elif hasattr(old, "__wrapped__"):
+        _renew(old.__wrapped__, new.__wrapped__)
+    elif isinstance(old, FunctionType) and old.__code__.co_freevars == new.__code__.co_freevars:
+        old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
 
 
 def _watch(path: Path, told: str) -> Callable[[], None]:

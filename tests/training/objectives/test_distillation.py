@@ -34,6 +34,7 @@ from reelwright.training.objectives.distilling.distillation import (
 )
 from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.registry import AdapterPart
 from reelwright.training.run import build
 from tests.training.batches import make_batch
 from tests.training.distilling import Killed, Power, awake, distilling, on_rank, save_base, saved, train
@@ -389,3 +390,9 @@ def test_a_guided_teacher_answers_in_two_passes_and_an_adapter_in_one() -> None:
     assert DistillationConfig().passes.forward == 2
     assert DistillationConfig(teacher="x").passes.forward == DistillationConfig(guidance=1).passes.forward == 1
     assert ConsistencyConfig().passes.forward == 3  # and the target's own
+
+
+def test_an_adapter_that_teaches_is_not_trained() -> None:
+    assert DistillationConfig(start="s").adapters == (AdapterPart("default", "s"),)
+    teacher = AdapterPart("teacher", "t", trained=False)
+    assert DistillationConfig(teacher="t").adapters == (AdapterPart("default"), teacher)

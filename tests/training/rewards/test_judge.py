@@ -141,6 +141,7 @@ def test_the_fingerprint_follows_what_decides_and_not_where_it_runs(server: Judg
         ({"chat": {"modell": "m"}}, "modell"),
         ({"lowest": 5}, "lowest 5 and highest 5 must be digits"),
         ({"highest": 10}, "highest 10 must be digits"),
+        ({"lowest": -1}, "lowest -1 and highest 5 must be digits"),
         ({"prompt": "judgement"}, "prompt 'judgement' is not a file; built-in prompts: .*judge"),
         ({"attempts": 0}, "attempts 0 and videos_a_call 16 must be at least 1"),
     ],
@@ -156,3 +157,8 @@ def test_the_key_is_named_and_looked_for_before_the_first_video(server: JudgeSer
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(Exception, match="JUDGE_KEY"):
         reward.prepare()
+
+
+def test_a_scale_may_be_of_all_digits(server: JudgeServer) -> None:
+    made = judge(server, lowest=0, highest=9)
+    assert score(made, [video(0), video(255)]) == pytest.approx([1, 5], abs=LEVELS)  # what the server answers

@@ -41,6 +41,7 @@ def test_a_checkpoint_names_the_reward_behind_a_service_and_a_resumed_run_takes_
     was, here = Level(batch=8).fingerprint, Level(batch=7).fingerprint
     with pytest.raises(TrainError, match=f"another reward than its service gives now \\({here} in place of {was}"):
         second.refuse_changed(saved, now, HERE)
+    first.refuse_state(saved, saved, HERE)
     with pytest.raises(TrainError, match=f"remembers the rewards far {was[:6]}, and this recipe has far {here[:6]}"):
         second.refuse_state(saved, now, HERE)
 

@@ -45,6 +45,15 @@ def test_each_meter_moves_with_what_it_is_named_after() -> None:
     assert np.isnan(picture_meters(film(grey))[2])
 
 
+def test_of_a_long_video_eight_frames_are_measured_each_with_the_one_after_it() -> None:
+    """Of 30 frames the 1st, 5th, … 29th, each 8 lighter than the last; the frame after each is 5 lighter than it."""
+    frames = [plain(*[2 * i + 3 * (i % 2)] * 3) for i in range(30)]
+    _, brightness, motion, _ = picture_meters(film(*frames)) * 255
+    assert brightness == pytest.approx(np.mean([8 * k for k in range(8)]))
+    assert motion == pytest.approx(5)
+    assert picture_meters(film(*frames[:3]))[1] * 255 == pytest.approx(2.5)  # of three, the two that have a next one
+
+
 def test_meters_are_told_against_the_first_steps_and_a_step_that_is_made_again_counts_once() -> None:
     meters = AgainstStart()
     for step, level in enumerate([100, 110, 110, 120, 120]):

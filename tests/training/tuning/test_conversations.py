@@ -58,6 +58,17 @@ def test_every_form_says_the_same(tmp_path, form):
     assert one.video.name == str(tmp_path / "a.mp4")
 
 
+def test_a_system_turn_stands_first_and_nowhere_else(tmp_path):
+    system = {"from": "system", "value": "Be brief."}
+    first, second = written(
+        tmp_path, QWEN | {"conversations": [system, *TURNS]}, QWEN | {"conversations": [TURNS[0], system, TURNS[1]]}
+    )
+    assert [(turn.role, turn.text) for turn in first.turns] == [
+        ("system", "Be brief."), ("user", "What happens?"), ("assistant", "a dog runs"),
+    ]  # fmt: skip
+    assert second == LeftOut("some.jsonl:2", "form", "user and assistant do not take turns")
+
+
 def test_a_list_in_one_file_is_read_as_lines_are(tmp_path):
     path = tmp_path / "some.json"
     path.write_text(json.dumps([QWEN, 3, TARSIER]))

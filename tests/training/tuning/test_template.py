@@ -48,6 +48,7 @@ def test_learnt_are_the_answers_and_their_end_tokens_alone(base):
         "a dog runs; the assistant said   twice\n<|im_end|>", "it rests<|im_end|>",
     ]  # fmt: skip
     assert all(label in (IGNORED, token) for label, token in zip(made.labels, made.ids, strict=True))
+    assert IGNORED < 0  # no token has this number
     assert words.decode(made.ids).count(base.form.token) == 7
 
 
