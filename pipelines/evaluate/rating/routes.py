@@ -59,6 +59,7 @@ def rating_routes(find: Find, pool: ThreadPoolExecutor) -> list[Route]:
     served = _Served(find, pool)
     return [
         Route("/", served.page, methods=["GET"]),
+        Route("/favicon.ico", lambda _: Response(status_code=204), methods=["GET"]),  # browsers ask for it
         Route("/study", served.tasks, methods=["GET"]),
         Route("/answer", served.answer, methods=["POST"]),
         Route("/video/{name}", served.video, methods=["GET"]),

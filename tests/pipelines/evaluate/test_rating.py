@@ -263,6 +263,7 @@ def test_a_path_leads_nowhere_but_to_the_study(store: Store) -> None:
             assert status == 404, path
             assert headers["content-type"] == "application/json"
             assert "error" in json.loads(body)
+        assert ask(server, "GET", "/favicon.ico")[0] == 204, "no page has an icon, and browsers ask all the same"
         assert ask(server, "GET", "/answer")[0] == 405
 
 
