@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.extras import install_for_protocol
+from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.folders import Folders, fixed_part
 from reelwright.curation.ingest.inputs import (
     FILE,
@@ -18,13 +19,13 @@ from reelwright.curation.ingest.inputs import (
     Input,
     Inputs,
     ManifestConfig,
+    RepeatedIds,
     Skipped,
     is_unicode,
     protocol_of,
-    repeated_ids,
 )
-from reelwright.curation.ingest.listing import Collector
 from reelwright.curation.ingest.manifests import plain_addresses, read_manifest
+from reelwright.curation.ingest.repeated import repeated_ids
 from reelwright.curation.ingest.suffixes import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -37,7 +38,6 @@ from reelwright.curation.media.sniff import file_looks_like
 from reelwright.curation.signed import address
 
 EMPTY_LIST = "a list without a row"
-MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
 
 class NothingFound(IngestError):
@@ -75,7 +75,7 @@ def list_inputs(
     files = collector.done()
     if not len(files):
         raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
-    repeated = repeated_ids(files.told.values())
+    repeated = repeated_ids(files)
     if repeated and config.repeated_ids == "refuse":
         raise IngestError(
             f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
@@ -84,11 +84,11 @@ def list_inputs(
     return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
 
 
-def ids_in_words(repeated: dict[str, list[str]]) -> str:
+def ids_in_words(repeated: RepeatedIds) -> str:
     """Return the beginning of a sentence about ids that several files have."""
-    some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
-    more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
-    return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
+    some = [f"{one.source_id} ({one.files} files, such as {one.first})" for one in repeated.some]
+    more = f" and {repeated.count - len(some)} more" if repeated.count > len(some) else ""
+    return f"{'a source_id belongs' if repeated.count == 1 else 'source_ids belong'} to several files: " + (
         f"{', '.join(some)}{more}"
     )
 

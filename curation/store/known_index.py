@@ -18,8 +18,9 @@ import numpy as np
 from reelwright.curation.keys.row_set import RowSet
 from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys, match, shares, sort, write
 from reelwright.curation.store import datasets
-from reelwright.curation.store.known_rows import KINDS, OK, READ, Records, Words
+from reelwright.curation.store.known_rows import KINDS, OK, READ, Records
 from reelwright.curation.store.known_shelf import Shelf
+from reelwright.curation.store.known_words import Words
 from reelwright.curation.store.row_marks import NONE, ROW_ID, Changes, Mark, changes, fresh_rows
 
 MOST_SEGMENTS = 8

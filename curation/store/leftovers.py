@@ -42,9 +42,12 @@ def leftovers(store: Connection, index: KnownIndex) -> Orphans:
     return Orphans(sorted(md5s), sorted({*lost, *media}), clips.num_rows, shots.num_rows, len(media))
 
 
-def note_finished(store: Connection) -> None:
-    """Note that there are no leftovers, as a run has just finished. A store without an index keeps no such note."""
-    index, _ = up_to_date(store)
+def note_finished(store: Connection, cutting: str = "") -> None:
+    """Note that there are no leftovers, as a run has just finished. A store without an index keeps no such note.
+
+    cutting: fingerprint of the settings by which the run cut.
+    """
+    index, _ = up_to_date(store, cutting)
     if index.shelf is None:
         return
     index.lost = index.lost[:0]

@@ -11,8 +11,8 @@ import pytest
 
 from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest import spool
+from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.inputs import Input, Span
-from reelwright.curation.ingest.listing import Collector
 from reelwright.curation.keys import sorted_keys, sorter, text_order
 from reelwright.curation.records.history import History
 from reelwright.curation.records.settled import Settled

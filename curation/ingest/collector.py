@@ -1,0 +1,135 @@
+"""From inputs in any order to a listing: those with one address become one, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from reelwright.curation.ingest.inputs import Input
+from reelwright.curation.ingest.listing import NAMED, Listing
+from reelwright.curation.ingest.same_files import SameFiles
+from reelwright.curation.ingest.spool import TEXT, Spool
+from reelwright.curation.ingest.told import SAID, TOLD, as_columns, is_told
+from reelwright.curation.keys.hashing import Hasher
+from reelwright.curation.keys.sorted_keys import begins, write
+from reelwright.curation.keys.sorter import Sorter
+
+CHUNK = 65_536
+TOLD_CHUNK = 16_384
+IS_ROW, IS_TOLD, SHIFT = 1, 2, 2
+"""While records are sorted, the lowest bits of a number say whether it is of a list's row, and of a row of TOLD."""
+
+
+class Collector:
+    """Takes inputs in any order; those with one address become one."""
+
+    def __init__(self) -> None:
+        self._uris, self._told, self._keys, self._hash = Spool(), Spool(TOLD), Sorter(NAMED), Hasher()
+        self._plain_inputs: list[Input] = []
+        self._told_inputs: list[Input] = []
+
+    def add(self, item: Input) -> None:
+        """Take an input."""
+        if is_told(item):
+            self._told_inputs.append(item)
+            if len(self._told_inputs) == TOLD_CHUNK:
+                self._close_told()
+        else:
+            self._plain_inputs.append(item)
+            if len(self._plain_inputs) == CHUNK:
+                self._close_plain()
+
+    def add_rows(self, uris: pa.Array) -> None:
+        """Take rows of a list that holds addresses alone: large_string [N]."""
+        self._note(uris, self._uris.count, np.full(len(uris), IS_ROW), np.zeros(len(uris), np.uint64))
+        self._uris.add(uris)
+
+    def add_told(self, rows: pa.RecordBatch) -> None:
+        """Take rows of a list that say more than the address: TOLD."""
+        self._close_told()  # the order of a file's rows counts
+        is_row = np.asarray(rows.column("is_row")).astype(np.int64)
+        self._note(rows.column(TEXT), self._told.count, is_row * IS_ROW + IS_TOLD, np.asarray(rows.column(SAID)))
+        self._told.add(rows)
+
+    def done(self) -> Listing:
+        """Return all of them."""
+        self._close_plain()
+        self._close_told()
+        self._uris.close()
+        self._told.close()
+        shared, also = np.zeros(self._told.count, bool), list[np.ndarray]()
+        keys = write(self._each_once(shared, also), self._keys.count, NAMED)
+        return Listing(self._uris, self._told, self._joined(shared, also), shared, keys)
+
+    def _note(self, uris: pa.Array, first: int, bits: np.ndarray, said: np.ndarray) -> None:
+        """Take the keys of addresses. first: number of the first of them, among those of its kind."""
+        records = np.empty(len(uris), NAMED)
+        records["upper"], records["lower"] = self._hash(uris)
+        records["number"] = (np.arange(first, first + len(uris)) << SHIFT) + bits
+        records["said"] = said
+        self._keys.add(records)
+
+    def _each_once(self, shared: np.ndarray, also: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield each address once, by ranges of keys, with its number in the listing.
+
+        Args:
+            shared: bool, by row of TOLD; set where it is to be joined with others.
+            also: gets of each range, of each file whose rows are joined, whether a row that says no more names it.
+        """
+        plain, joined = self._uris.count, self._uris.count + self._told.count
+        for records in self._keys.parts():
+            first = np.flatnonzero(begins(records))
+            if not len(first):
+                yield records
+                also.append(np.zeros(0, bool))
+                continue
+            number, bits = records["number"] >> SHIFT, records["number"] & (IS_ROW | IS_TOLD)
+            is_told = bits & IS_TOLD != 0
+            rows = np.add.reduceat(is_told.astype(np.int64), first)
+            last = np.maximum.reduceat(np.where(is_told, np.arange(len(records)), -1), first)
+            asks = np.logical_or.reduceat(bits == IS_ROW, first)
+            found = records[np.where(rows > 0, last, first)]
+            found["number"] = np.where(rows > 0, number[last] + plain, number[first])
+            together = (rows > 1) | ((rows > 0) & asks)
+            found["number"][together] = joined + np.arange(together.sum())
+            joined += int(together.sum())
+            of = np.repeat(together, np.diff(first, append=len(records)))
+            shared[number[of & is_told]] = True
+            also.append(asks[together])
+            yield found
+
+    def _joined(self, shared: np.ndarray, also: list[np.ndarray]) -> Spool:
+        """Return the rows of files that several rows name, one for each, in the order of their numbers."""
+        found = Spool(TOLD)
+        if shared.any():
+            files = SameFiles()
+            for start, rows in self._told.batches():
+                files.add(rows.filter(pa.array(shared[start : start + len(rows)])))
+            for rows in files.joined(also):
+                found.add(rows)
+        found.close()
+        return found
+
+    def _close_plain(self) -> None:
+        items, self._plain_inputs = self._plain_inputs, []
+        uris = pa.array([item.uri for item in items], pa.large_string())
+        bits = np.array([IS_ROW * item.is_row for item in items], np.int64)
+        self._note(uris, self._uris.count, bits, np.zeros(len(uris), np.uint64))
+        self._uris.add(uris)
+
+    def _close_told(self) -> None:
+        items, self._told_inputs = self._told_inputs, []
+        if items:
+            self.add_told(as_columns(items, self._hash))
+
+
+def listing(files: Sequence[Input]) -> Listing:
+    """Return inputs, each with an address of its own, as a listing."""
+    if isinstance(files, Listing):
+        return files
+    collector = Collector()
+    for item in files:
+        collector.add(item)
+    return collector.done()
