@@ -38,7 +38,7 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
             return
         for batch in opened.iter_batches(BATCH_ROWS):
             uris = batch.column(0).cast(pa.large_string())
-            if uris.null_count or not (_are_alike(uris) or pc.all(pc.match_substring_regex(uris, PLAIN)).as_py()):
+            if uris.null_count or not (are_alike(uris) or pc.all(pc.match_substring_regex(uris, PLAIN)).as_py()):
                 yield None
                 return
             yield uris
@@ -46,8 +46,10 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
         yield None
 
 
-def _are_alike(uris: pa.Array) -> bool:
-    """Return whether addresses are plain and have one protocol, by a look at their bytes; False where it does not tell.
+def are_alike(uris: pa.Array) -> bool:
+    """Return whether addresses, large_string [N], are plain and have one protocol, by a look at their bytes.
+
+    False where it does not tell.
 
     Bytes up to the blank are those that PLAIN excludes, and a colon after the protocol's own would be one too many.
     """

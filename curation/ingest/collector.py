@@ -53,6 +53,11 @@ class Collector:
         self._note(rows.column(TEXT), self._told.count, is_row * IS_ROW + IS_TOLD, np.asarray(rows.column(SAID)))
         self._told.add(rows)
 
+    @property
+    def num_told(self) -> int:
+        """How many rows came by `add_told`, and of those of which more is known than the address."""
+        return self._told.count + len(self._told_inputs)
+
     def done(self) -> Listing:
         """Return all of them."""
         self._close_plain()

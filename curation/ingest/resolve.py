@@ -3,11 +3,9 @@
 import glob
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from reelwright.curation.extras import install_for_protocol
 from reelwright.curation.ingest.collector import Collector
@@ -69,7 +67,7 @@ def list_inputs(
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
     collector = Collector()
-    finder = _Finder(allow_http, config, images, collector.add_rows)
+    finder = _Finder(allow_http, config, images, collector)
     for item in finder.resolve(names):
         collector.add(item)
     files = collector.done()
@@ -129,16 +127,14 @@ def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
 
 
 class _Finder:
-    """Resolves names and collects the files and folders that are skipped. add_rows: takes addresses by the column."""
+    """Resolves names and collects the files and folders that are skipped. collector: takes rows by the column."""
 
-    def __init__(
-        self, allow_http: bool, config: ManifestConfig, images: bool, add_rows: Callable[[pa.Array], None]
-    ) -> None:
+    def __init__(self, allow_http: bool, config: ManifestConfig, images: bool, collector: Collector) -> None:
         self.allow_http, self.config = allow_http, config
         self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
-        self._add_rows = add_rows
+        self._collector = collector
         self._folders = Folders(self._skip)
 
     def resolve(self, names: Sequence[str]) -> Iterator[Input]:
@@ -175,14 +171,15 @@ class _Finder:
         for addresses in plain_addresses(path):
             if addresses is None:
                 break
-            self._add_rows(addresses)
+            self._collector.add_rows(addresses)
         else:
             return
         # What was taken of it so far comes once more, and is the same.
-        for item in read_manifest(path, self.allow_http, self.config, unread):
+        before = self._collector.num_told
+        for item in read_manifest(path, self.allow_http, self.config, unread, self._collector.add_told):
             is_empty = False
             yield item
-        if is_empty:
+        if is_empty and self._collector.num_told == before:
             self._skip(path, EMPTY_LIST)
 
     def _matches(self, pattern: str) -> Iterator[Input]:
