@@ -87,7 +87,7 @@ def outcome(path: str, config: ManifestConfig) -> Any:
     return [*parts, found.unread_columns, [getattr(item.uri, "link", None) for item in found.files]]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=60)
 @given(rows=tables(), suffix=st.sampled_from(["parquet", "jsonl", "csv"]), spans=st.sampled_from(["cut", "ignore"]))
 def test_a_list_by_the_column_is_the_list_by_the_row(tmp_path_factory, rows, suffix, spans):
     path = written(tmp_path_factory.mktemp("lists") / f"m.{suffix}", rows)
