@@ -95,7 +95,8 @@ SAID = [
     Input("", captions=captions, spans=spans)
     for captions, spans in [
         ((), ()), (("a cat",), ()), (("a cat", "a dog"), ()), ((), (Span(1.0, 2.0),)),
-        ((), (Span(1.0, 2.0, ("a cat",)),)), ((), (Span(1.0, 2.0, ("a dog",)),)), ((), (Span(1.0, 2.0), Span(2.5, math.inf, ("a cat", "ein Hündchen")))),
+        ((), (Span(1.0, 2.0, ("a cat",)),)), ((), (Span(1.0, 2.0, ("a dog",)),)),
+        ((), (Span(1.0, 2.0), Span(2.5, math.inf, ("a cat", "ein Hündchen")))),
         (("a cat",), (Span(0.0, math.inf, ("a cat",)), Span(1.0, 2.0))),
     ]
 ]  # fmt: skip
