@@ -47,16 +47,19 @@ class Collector:
         self._uris.add(uris)
 
     def add_told(self, rows: pa.RecordBatch) -> None:
-        """Take rows of a list that say more than the address: TOLD."""
+        """Take rows of a list, TOLD."""
+        if _says_nothing(rows):
+            self.add_rows(rows.column(TEXT))
+            return
         self._close_told()  # the order of a file's rows counts
         is_row = np.asarray(rows.column("is_row")).astype(np.int64)
         self._note(rows.column(TEXT), self._told.count, is_row * IS_ROW + IS_TOLD, np.asarray(rows.column(SAID)))
         self._told.add(rows)
 
     @property
-    def num_told(self) -> int:
-        """How many rows came by `add_told`, and of those of which more is known than the address."""
-        return self._told.count + len(self._told_inputs)
+    def count(self) -> int:
+        """How many were taken."""
+        return self._keys.count + len(self._plain_inputs) + len(self._told_inputs)
 
     def done(self) -> Listing:
         """Return all of them."""
@@ -128,6 +131,13 @@ class Collector:
         items, self._told_inputs = self._told_inputs, []
         if items:
             self.add_told(as_columns(items, self._hash))
+
+
+def _says_nothing(rows: pa.RecordBatch) -> bool:
+    """Return whether rows of lists name files, and no more."""
+    texts = (rows.column(name) for name in ("link", "source_id", "licence", "refused"))
+    are_bare = all(column.null_count == len(rows) for column in texts) and not np.asarray(rows.column(SAID)).any()
+    return are_bare and bool(np.asarray(rows.column("is_row")).all())
 
 
 def listing(files: Sequence[Input]) -> Listing:

@@ -83,9 +83,9 @@ class Listing(Sequence[Input]):
         for start, rows in self._told.batches():
             own = np.ones(len(rows), bool)
             own[: max(0, len(self._shared) - start)] = ~self._shared[start : start + len(rows)]
-            here = np.flatnonzero(own)
-            if len(here):
-                yield self._first + start + here, rows.select(list(columns)).take(pa.array(here))
+            found = rows.select(list(columns))
+            if own.any():
+                yield self._first + start + np.flatnonzero(own), found if own.all() else found.filter(pa.array(own))
 
     @cached_property
     def refused(self) -> InputList:

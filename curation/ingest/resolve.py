@@ -175,11 +175,11 @@ class _Finder:
         else:
             return
         # What was taken of it so far comes once more, and is the same.
-        before = self._collector.num_told
+        before = self._collector.count
         for item in read_manifest(path, self.allow_http, self.config, unread, self._collector.add_told):
             is_empty = False
             yield item
-        if is_empty and self._collector.num_told == before:
+        if is_empty and self._collector.count == before:
             self._skip(path, EMPTY_LIST)
 
     def _matches(self, pattern: str) -> Iterator[Input]:

@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from reelwright.curation.ingest.address_column import BUFFER_BYTES
 from reelwright.curation.ingest.manifest_names import KNOWN
 from reelwright.curation.ingest.manifest_rows import Row, column_name, named
 
 ROWS, CHARS = 2048, 4 << 20  # of a text file, in memory at a time
 BATCH_ROWS, PIECE_ROWS = 32_768, 2048  # of a Parquet file; where a batch is not taken, its pieces are offered
 BATCH_BYTES = 64 << 20
-BUFFER_BYTES = 1 << 20  # for each column, so that no row group is in memory whole
 
 Take = Callable[[Mapping[str, pa.Array], Collection[str]], bool]
 """Is given columns with KNOWN names, at least one, and the names of all; returns whether it takes the rows."""
