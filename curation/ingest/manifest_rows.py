@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+SHORT = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,16 @@ def column_name(name: Any) -> str:
 
     Headers are written with spaces, in capitals, with a stray byte order mark.
     """
-    return "_".join(str(name).strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
+    return _short_name(name) if isinstance(name, str) and len(name) <= SHORT else _name(str(name))
+
+
+@functools.lru_cache(maxsize=1024)  # each row of JSON Lines has them
+def _short_name(name: str) -> str:
+    return _name(name)
+
+
+def _name(name: str) -> str:
+    return "_".join(name.strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
 
 
 def named(row: Any) -> Any:
