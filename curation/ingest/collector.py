@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.ingest.inputs import Input
-from reelwright.curation.ingest.listing import NAMED, Listing
+from reelwright.curation.ingest.listing import NAMED, PLAIN, Listing, as_named
 from reelwright.curation.ingest.same_files import SameFiles
 from reelwright.curation.ingest.spool import TEXT, Spool
 from reelwright.curation.ingest.told import SAID, TOLD, as_columns, is_told
 from reelwright.curation.keys.hashing import Hasher
-from reelwright.curation.keys.sorted_keys import begins, write
+from reelwright.curation.keys.sorted_keys import begins, sort, write
 from reelwright.curation.keys.sorter import Sorter
 
 CHUNK = 65_536
@@ -26,7 +26,8 @@ class Collector:
     """Takes inputs in any order; those with one address become one."""
 
     def __init__(self) -> None:
-        self._uris, self._told, self._keys, self._hash = Spool(), Spool(TOLD), Sorter(NAMED), Hasher()
+        self._uris, self._told, self._hash = Spool(), Spool(TOLD), Hasher()
+        self._plain_keys, self._told_keys = Sorter(PLAIN), Sorter(NAMED)
         self._plain_inputs: list[Input] = []
         self._told_inputs: list[Input] = []
 
@@ -43,8 +44,7 @@ class Collector:
 
     def add_rows(self, uris: pa.Array) -> None:
         """Take rows of a list that holds addresses alone: large_string [N]."""
-        self._note(uris, self._uris.count, np.full(len(uris), IS_ROW), np.zeros(len(uris), np.uint64))
-        self._uris.add(uris)
+        self._add_plain(uris, np.full(len(uris), IS_ROW))
 
     def add_told(self, rows: pa.RecordBatch) -> None:
         """Take rows of a list, TOLD."""
@@ -53,13 +53,15 @@ class Collector:
             return
         self._close_told()  # the order of a file's rows counts
         is_row = np.asarray(rows.column("is_row")).astype(np.int64)
-        self._note(rows.column(TEXT), self._told.count, is_row * IS_ROW + IS_TOLD, np.asarray(rows.column(SAID)))
+        records = self._keys_of(rows.column(TEXT), self._told.count, is_row * IS_ROW + IS_TOLD, NAMED)
+        records["said"] = rows.column(SAID)
+        self._told_keys.add(records)
         self._told.add(rows)
 
     @property
     def count(self) -> int:
         """How many were taken."""
-        return self._keys.count + len(self._plain_inputs) + len(self._told_inputs)
+        return self._uris.count + self._told.count + len(self._plain_inputs) + len(self._told_inputs)
 
     def done(self) -> Listing:
         """Return all of them."""
@@ -68,16 +70,30 @@ class Collector:
         self._uris.close()
         self._told.close()
         shared, also = np.zeros(self._told.count, bool), list[np.ndarray]()
-        keys = write(self._each_once(shared, also), self._keys.count, NAMED)
+        kind = NAMED if self._told.count else PLAIN
+        keys = write(self._each_once(shared, also), self._uris.count + self._told.count, kind)
         return Listing(self._uris, self._told, self._joined(shared, also), shared, keys)
 
-    def _note(self, uris: pa.Array, first: int, bits: np.ndarray, said: np.ndarray) -> None:
-        """Take the keys of addresses. first: number of the first of them, among those of its kind."""
-        records = np.empty(len(uris), NAMED)
+    def _add_plain(self, uris: pa.Array, bits: np.ndarray) -> None:
+        self._plain_keys.add(self._keys_of(uris, self._uris.count, bits, PLAIN))
+        self._uris.add(uris)
+
+    def _keys_of(self, uris: pa.Array, first: int, bits: np.ndarray, kind: np.dtype) -> np.ndarray:
+        """Return records of addresses. first: number of the first of them, among those of their kind."""
+        records = np.empty(len(uris), kind)
         records["upper"], records["lower"] = self._hash(uris)
         records["number"] = (np.arange(first, first + len(uris)) << SHIFT) + bits
-        records["said"] = said
-        self._keys.add(records)
+        return records
+
+    def _sorted(self) -> Iterator[np.ndarray]:
+        """Yield the records of all addresses, by ranges of keys; those of TOLD stay in the order of its rows."""
+        told = self._told_keys.parts() if self._told.count else None
+        for plain in self._plain_keys.parts():
+            if told is None:
+                yield plain
+                continue
+            mine = next(told)
+            yield sort(np.concatenate([as_named(plain), mine])) if len(plain) else mine
 
     def _each_once(self, shared: np.ndarray, also: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield each address once, by ranges of keys, with its number in the listing.
@@ -87,14 +103,16 @@ class Collector:
             also: gets of each range, of each file whose rows are joined, whether a row that says no more names it.
         """
         plain, joined = self._uris.count, self._uris.count + self._told.count
-        for records in self._keys.parts():
+        for records in self._sorted():
             first = np.flatnonzero(begins(records))
-            if not len(first):
-                yield records
-                also.append(np.zeros(0, bool))
-                continue
             number, bits = records["number"] >> SHIFT, records["number"] & (IS_ROW | IS_TOLD)
             is_told = bits & IS_TOLD != 0
+            if not is_told.any():
+                found = records[first]
+                found["number"] = number[first]
+                yield found
+                also.append(np.zeros(0, bool))
+                continue
             rows = np.add.reduceat(is_told.astype(np.int64), first)
             last = np.maximum.reduceat(np.where(is_told, np.arange(len(records)), -1), first)
             asks = np.logical_or.reduceat(bits == IS_ROW, first)
@@ -124,8 +142,7 @@ class Collector:
         items, self._plain_inputs = self._plain_inputs, []
         uris = pa.array([item.uri for item in items], pa.large_string())
         bits = np.array([IS_ROW * item.is_row for item in items], np.int64)
-        self._note(uris, self._uris.count, bits, np.zeros(len(uris), np.uint64))
-        self._uris.add(uris)
+        self._add_plain(uris, bits)
 
     def _close_told(self) -> None:
         items, self._told_inputs = self._told_inputs, []

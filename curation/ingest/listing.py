@@ -18,7 +18,19 @@ from reelwright.curation.keys.hashing import halves
 from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys
 from reelwright.curation.keys.text_order import Numbered, in_order
 
+PLAIN = np.dtype([*KEY, ("number", "<i8")])
 NAMED = np.dtype([*KEY, ("number", "<i8"), ("said", "<u8")])
+"""A file by the key of its address; said: what is told of its captions and parts, a key. PLAIN: of nothing else."""
+
+
+def as_named(records: np.ndarray) -> np.ndarray:
+    """Return PLAIN records as NAMED ones, of which nothing is said."""
+    if records.dtype == NAMED:
+        return records
+    found = np.zeros(len(records), NAMED)
+    for name in PLAIN.names or ():
+        found[name] = records[name]
+    return found
 
 
 class Listing(Sequence[Input]):
@@ -29,7 +41,8 @@ class Listing(Sequence[Input]):
         told: rows of lists, TOLD.
         joined: inputs that several rows name, TOLD.
         shared: bool, by row of `told`, whether it is part of one of `joined`.
-        keys: of NAMED records: each address once, with its number, counted through uris, told and joined.
+        keys: of NAMED records, or of PLAIN ones where nothing is told: each address once, with its number, counted
+            through uris, told and joined.
     """
 
     def __init__(self, uris: Spool, told: Spool, joined: Spool, shared: np.ndarray, keys: SortedKeys) -> None:
@@ -45,8 +58,8 @@ class Listing(Sequence[Input]):
         return self._uris.count
 
     def part(self, number: int) -> np.ndarray:
-        """Return NAMED records, sorted, of one of PARTS ranges of keys. said: what is told of captions and parts."""
-        records = self._keys.part(number)
+        """Return NAMED records, sorted, of one of PARTS ranges of keys."""
+        records = as_named(self._keys.part(number))
         joined = np.flatnonzero(records["number"] >= self._joined)
         if len(joined):
             records = records.copy()
