@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.ingest import row_batches
@@ -88,6 +88,7 @@ def outcome(path: str, config: ManifestConfig) -> Any:
 
 
 @settings(deadline=None, max_examples=60)
+@example(rows=[{"url": "s3://b/0.mp4", "start": -1.0}], suffix="parquet", spans="cut")
 @given(rows=tables(), suffix=st.sampled_from(["parquet", "jsonl", "csv"]), spans=st.sampled_from(["cut", "ignore"]))
 def test_a_list_by_the_column_is_the_list_by_the_row(tmp_path_factory, rows, suffix, spans):
     path = written(tmp_path_factory.mktemp("lists") / f"m.{suffix}", rows)
