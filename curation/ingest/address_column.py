@@ -11,6 +11,7 @@ import pyarrow as pa
 from reelwright.curation.ingest.inputs import STORES
 
 BATCH_ROWS = 131_072
+BUFFER_BYTES = 1 << 20  # for each column, so that no row group is in memory whole
 PLAIN = rf"^({'|'.join(STORES)})://[^:\s\x00-\x1f]+$"
 """Addresses that every rule of a list takes as they are: a protocol in small letters, no chain of them, no blank."""
 
@@ -28,7 +29,7 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
     import pyarrow.parquet as pq
 
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False)  # which would hold the whole file
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
         schema = opened.schema_arrow
         is_text = len(schema) == 1 and (
             pa.types.is_string(schema.types[0]) or pa.types.is_large_string(schema.types[0])
@@ -38,7 +39,7 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
             return
         for batch in opened.iter_batches(BATCH_ROWS):
             uris = batch.column(0).cast(pa.large_string())
-            if uris.null_count or not (_are_alike(uris) or pc.all(pc.match_substring_regex(uris, PLAIN)).as_py()):
+            if uris.null_count or not (are_alike(uris) or pc.all(pc.match_substring_regex(uris, PLAIN)).as_py()):
                 yield None
                 return
             yield uris
@@ -46,8 +47,10 @@ def read_addresses(file: Any, names: tuple[str, ...]) -> Iterator[pa.Array | Non
         yield None
 
 
-def _are_alike(uris: pa.Array) -> bool:
-    """Return whether addresses are plain and have one protocol, by a look at their bytes; False where it does not tell.
+def are_alike(uris: pa.Array) -> bool:
+    """Return whether addresses, large_string [N], are plain and have one protocol, by a look at their bytes.
+
+    False where it does not tell.
 
     Bytes up to the blank are those that PLAIN excludes, and a colon after the protocol's own would be one too many.
     """

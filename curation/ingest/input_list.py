@@ -1,46 +1,47 @@
-"""Inputs in order of their addresses, each once: an Arrow column, and an `Input` is made when one is asked for."""
+"""Inputs in order of their addresses, each once: Arrow columns, and an `Input` is made when one is asked for."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import eq
 from typing import Any, overload
 
 import numpy as np
+import pyarrow as pa
 
 from reelwright.curation.ingest.inputs import Input
-from reelwright.curation.ingest.spool import Spool
+from reelwright.curation.ingest.spool import TEXTS, Spool
 from reelwright.curation.keys.text_order import Numbered
 
-CHUNK = 65_536
+MADE = 4096  # inputs that are there at a time, where all are asked for
 AHEAD = 256  # inputs that a queue makes at a time
+NUMBERED = pa.schema([*TEXTS, ("number", pa.int64())])
+Make = Callable[[Sequence[str], np.ndarray], list[Input]]
 
 
 class InputList(Sequence[Input]):
     """Inputs in order of their addresses, each once.
 
     Args:
-        uris: the addresses, sorted, closed.
-        told: number of an input -> the input, for those of which more is known than the address.
+        rows: the addresses, sorted, and the inputs' numbers, closed.
+        make: returns the inputs of addresses and numbers.
     """
 
-    def __init__(self, uris: Spool, told: Mapping[int, Input]) -> None:
-        self._uris, self.told = uris, told
+    def __init__(self, rows: Spool, make: Make) -> None:
+        self._rows, self._make = rows, make
 
     @classmethod
-    def of(cls, batches: Iterable[Numbered], told: Mapping[int, Input]) -> InputList:
-        """Return inputs that come in order. told: by the numbers that the batches give."""
-        uris, here, known = Spool(), dict[int, Input](), np.array(sorted(told), np.int64)
+    def of(cls, batches: Iterable[Numbered], make: Make) -> InputList:
+        """Return inputs that come in order."""
+        rows = Spool(NUMBERED)
         for texts, numbers in batches:
-            for at in np.flatnonzero(np.isin(numbers, known)).tolist():
-                here[uris.count + at] = told[int(numbers[at])]
-            uris.add(texts)
-        uris.close()
-        return cls(uris, here)
+            rows.add(pa.record_batch([texts, pa.array(numbers)], schema=NUMBERED))
+        rows.close()
+        return cls(rows, make)
 
     def __len__(self) -> int:
-        return self._uris.count
+        return self._rows.count
 
     @overload
     def __getitem__(self, at: int) -> Input: ...
@@ -50,13 +51,16 @@ class InputList(Sequence[Input]):
 
     def __getitem__(self, at: int | slice) -> Input | list[Input]:
         numbers = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.array([range(len(self))[at]])
-        uris = self._uris.take(numbers).to_pylist()
-        found = [self.told.get(n) or Input(uri) for n, uri in zip(numbers.tolist(), uris, strict=True)]
+        found = self._made(self._rows.take(numbers))
         return found if isinstance(at, slice) else found[0]
 
     def __iter__(self) -> Iterator[Input]:
-        for start, uris in self._uris.batches():
-            yield from (self.told.get(start + n) or Input(uri) for n, uri in enumerate(uris.to_pylist()))
+        for _, rows in self._rows.batches():
+            for start in range(0, len(rows), MADE):
+                yield from self._made(rows.slice(start, MADE))
+
+    def _made(self, rows: pa.RecordBatch) -> list[Input]:
+        return self._make(rows.column(0).to_pylist(), np.asarray(rows.column(1)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))

@@ -91,24 +91,43 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class RepeatedId:
+    """An id that several files have. first: of them, by uri."""
+
+    source_id: str
+    files: int
+    first: str
+
+
+@dataclass(frozen=True)
+class RepeatedIds:
+    """Ids that several files have: how many, and some, the first by the uri of their first file."""
+
+    count: int = 0
+    some: tuple[RepeatedId, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.count)
+
+
 @dataclass
 class Inputs:
     """Files to ingest, sorted by uri, each once; and the files that were skipped, so that nothing is lost silently.
 
-    repeated_ids: source_id -> uris, of ids that several files have. unread_columns: manifest that was read -> its
-    columns that nothing was taken from.
+    repeated_ids: of several files. unread_columns: manifest that was read -> its columns that nothing was taken from.
     """
 
     files: Sequence[Input]
     skipped: list[Skipped] = field(default_factory=list)
-    repeated_ids: dict[str, list[str]] = field(default_factory=dict)
+    repeated_ids: RepeatedIds = RepeatedIds()
     unread_columns: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def refused(self) -> list[Input]:
+    def refused(self) -> Sequence[Input]:
         """Rows of manifests that cannot be used."""
-        told = getattr(self.files, "told", None)  # a `Listing` knows them without a look at each input
-        return [item for item in (told.values() if told is not None else self.files) if item.refused]
+        known: Sequence[Input] | None = getattr(self.files, "refused", None)  # a `Listing` looks at no other
+        return known if known is not None else [item for item in self.files if item.refused]
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
         """Return (reason, number of files) of skipped files, the most frequent first."""
@@ -153,15 +172,6 @@ def is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def repeated_ids(files: Iterable[Input]) -> dict[str, list[str]]:
-    """Return source_id -> uris for each id that several files have."""
-    uris: dict[str, list[str]] = {}
-    for item in files:
-        if item.source_id:
-            uris.setdefault(item.source_id, []).append(item.uri)
-    return {source_id: named for source_id, named in uris.items() if len(named) > 1}
 
 
 def _each_once(captions: Iterable[str]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Inputs by the hundred million: addresses in a file, found by key; one that is named twice is one input."""
+"""Inputs by the hundred million: addresses, and what else is told of them, in files; found by key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from operator import eq
 from typing import Any, overload
@@ -12,61 +12,107 @@ import pyarrow as pa
 
 from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input
-from reelwright.curation.ingest.spool import Spool
-from reelwright.curation.keys.hashing import Hasher, halves
-from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys, begins, write
-from reelwright.curation.keys.sorter import Sorter
+from reelwright.curation.ingest.spool import TEXT, Chain, Spool
+from reelwright.curation.ingest.told import SAID, TOLD, as_inputs
+from reelwright.curation.keys.hashing import halves
+from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys
 from reelwright.curation.keys.text_order import Numbered, in_order
-from reelwright.curation.signed import is_signed
 
-CHUNK = 65_536
-NAMED = np.dtype([*KEY, ("number", "<i8")])
+PLAIN = np.dtype([*KEY, ("number", "<i8")])
+NAMED = np.dtype([*KEY, ("number", "<i8"), ("said", "<u8")])
+"""A file by the key of its address; said: what is told of its captions and parts, a key. PLAIN: of nothing else."""
+
+
+def as_named(records: np.ndarray) -> np.ndarray:
+    """Return PLAIN records as NAMED ones, of which nothing is said."""
+    if records.dtype == NAMED:
+        return records
+    found = np.zeros(len(records), NAMED)
+    for name in PLAIN.names or ():
+        found[name] = records[name]
+    return found
 
 
 class Listing(Sequence[Input]):
     """Inputs, each once, with numbers in no order; as a sequence they are sorted by address.
 
     Args:
-        uris: addresses by number, some of them perhaps more than once.
-        keys: of NAMED records: each address once, with a number.
-        told: number -> the input, for those of which more is known than the address, in order of their addresses.
+        uris: addresses of which no more is known, some of them perhaps more than once.
+        told: rows of lists, TOLD.
+        joined: inputs that several rows name, TOLD.
+        shared: bool, by row of `told`, whether it is part of one of `joined`.
+        keys: of NAMED records, or of PLAIN ones where nothing is told: each address once, with its number, counted
+            through uris, told and joined.
     """
 
-    def __init__(self, uris: Spool, keys: SortedKeys, told: Mapping[int, Input]) -> None:
-        self._uris, self.keys, self.told = uris, keys, told
+    def __init__(self, uris: Spool, told: Spool, joined: Spool, shared: np.ndarray, keys: SortedKeys) -> None:
+        self._first, self._joined, self._shared, self._keys = uris.count, uris.count + told.count, shared, keys
+        self._uris, self._told = Chain([uris, told, joined], [TEXT]), Chain([told, joined], TOLD.names)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._keys)
 
     @property
     def numbers(self) -> int:
         """All numbers are less."""
         return self._uris.count
 
+    def part(self, number: int) -> np.ndarray:
+        """Return NAMED records, sorted, of one of PARTS ranges of keys."""
+        records = as_named(self._keys.part(number))
+        joined = np.flatnonzero(records["number"] >= self._joined)
+        if len(joined):
+            records = records.copy()
+            rows = self._told.take(records["number"][joined] - self._first, [SAID])
+            records["said"][joined] = rows.column(0)
+        return records
+
     def has(self, uri: str) -> bool:
         """Return whether an input has this address."""
-        return bool(len(self.keys.find(*halves(uri))))
+        return bool(len(self._keys.find(*halves(uri))))
 
     def some(self, numbers: np.ndarray) -> list[tuple[int, Input]]:
         """Return (number, input) of some inputs, by their addresses. numbers: int64 [N]."""
-        uris = self._uris.take(numbers).to_pylist()
-        named = zip(numbers.tolist(), uris, strict=True)
-        return sorted(((n, self.told.get(n) or Input(uri)) for n, uri in named), key=lambda pair: pair[1].uri)
+        named = zip(numbers.tolist(), self._inputs(self.addresses(numbers), numbers), strict=True)
+        return sorted(named, key=lambda pair: pair[1].uri)
 
     def addresses(self, numbers: np.ndarray) -> list[str]:
         """Return the addresses of some inputs, int64 [N]."""
-        return self._uris.take(numbers).to_pylist()
+        return self._uris.take(numbers).column(0).to_pylist()
 
     def chosen(self, wanted: np.ndarray) -> InputList:
         """Return some inputs in order of their addresses. wanted: bool, by number."""
 
         def batches() -> Iterator[Numbered]:
-            for start, uris in self._uris.batches():
-                here = np.flatnonzero(wanted[start : start + len(uris)])
+            for start, rows in self._uris.batches():
+                here = np.flatnonzero(wanted[start : start + len(rows)])
                 if len(here):
-                    yield uris.take(pa.array(here)), start + here
+                    yield rows.column(0).take(pa.array(here)), start + here
 
-        return InputList.of(in_order(batches()), self.told)
+        return InputList.of(in_order(batches()), self._inputs)
+
+    def told(self, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield inputs of which more is known than the address, by batches: their numbers, and columns of TOLD."""
+        for start, rows in self._told.batches():
+            own = np.ones(len(rows), bool)
+            own[: max(0, len(self._shared) - start)] = ~self._shared[start : start + len(rows)]
+            found = rows.select(list(columns))
+            if own.any():
+                yield self._first + start + np.flatnonzero(own), found if own.all() else found.filter(pa.array(own))
+
+    @cached_property
+    def refused(self) -> InputList:
+        """Rows of lists that cannot be used, in order of their addresses."""
+        wanted = np.zeros(self.numbers, bool)
+        for numbers, rows in self.told(["refused"]):
+            wanted[numbers] = np.asarray(rows.column(0).is_valid())
+        return self.chosen(wanted)
+
+    def _inputs(self, uris: Sequence[str], numbers: np.ndarray) -> list[Input]:
+        """Return inputs with these addresses and numbers, int64 [N]."""
+        told = np.flatnonzero(numbers >= self._first)
+        known = dict(zip(told.tolist(), as_inputs(self._told.take(numbers[told] - self._first)), strict=True))
+        return [known.get(at) or Input(uri) for at, uri in enumerate(uris)]
 
     # --- as a sequence, which few ask for --------------------------------------------------------------------------
 
@@ -74,7 +120,7 @@ class Listing(Sequence[Input]):
     def _in_order(self) -> InputList:
         wanted = np.zeros(self.numbers, bool)
         for part in range(PARTS):
-            wanted[self.keys.part(part)["number"]] = True
+            wanted[self._keys.part(part)["number"]] = True
         return self.chosen(wanted)
 
     @overload
@@ -96,85 +142,3 @@ class Listing(Sequence[Input]):
 
     def __contains__(self, item: Any) -> bool:
         return item in self._in_order
-
-
-class Collector:
-    """Takes inputs in any order; those with one address become one."""
-
-    def __init__(self) -> None:
-        self._uris, self._keys, self._hash = Spool(), Sorter(NAMED), Hasher()
-        self._plain: list[str] = []
-        self._is_row: list[bool] = []
-        self._told: dict[str, Input] = {}
-
-    def add(self, item: Input) -> None:
-        """Take an input."""
-        if is_told(item):
-            known = self._told.get(item.uri)
-            self._told[item.uri] = item if known is None else known.joined(item)
-            return
-        self._plain.append(item.uri)
-        self._is_row.append(item.is_row)
-        if len(self._plain) == CHUNK:
-            self._close()
-
-    def add_rows(self, uris: pa.Array) -> None:
-        """Take rows of a list that holds addresses alone: large_string [N]."""
-        self._take(uris, np.ones(len(uris), bool))
-
-    def done(self) -> Listing:
-        """Return all of them. Those of which more is known than the address have the last numbers."""
-        self._close()
-        plain = self._uris.count
-        told = [self._told[uri] for uri in sorted(self._told)]
-        self._take(pa.array([item.uri for item in told], pa.large_string()), np.zeros(len(told), bool))
-        self._uris.close()
-        known = dict(enumerate(told, plain))
-        keys = write(self._each_once(known, plain), self._keys.count, NAMED)
-        return Listing(self._uris, keys, known)
-
-    def _take(self, uris: pa.Array, is_row: np.ndarray) -> None:
-        """Give numbers to addresses. For a while the lowest bit of a record's number says whether it is a row."""
-        records = np.empty(len(uris), NAMED)
-        records["upper"], records["lower"] = self._hash(uris)
-        records["number"] = np.arange(self._uris.count, self._uris.count + len(uris)) * 2 + is_row
-        self._keys.add(records)
-        self._uris.add(uris)
-
-    def _each_once(self, known: dict[int, Input], plain: int) -> Iterator[np.ndarray]:
-        """Yield each address once, by its last number; join what is known of an input with a row that names it alone.
-
-        plain: numbers before it are of addresses alone.
-        """
-        for records in self._keys.parts():
-            first = np.flatnonzero(begins(records))
-            if not len(first):
-                yield records
-                continue
-            found = records[np.append(first[1:], len(records)) - 1]
-            named = np.bitwise_or.reduceat(records["number"], first) & 1 == 1
-            found["number"] >>= 1
-            for n in found["number"][named & (found["number"] >= plain)].tolist():
-                known[n] = known[n].joined(Input(known[n].uri, is_row=True))
-            yield found
-
-    def _close(self) -> None:
-        if self._plain:
-            self._take(pa.array(self._plain, pa.large_string()), np.array(self._is_row, bool))
-            self._plain, self._is_row = [], []
-
-
-def listing(files: Sequence[Input]) -> Listing:
-    """Return inputs, each with an address of its own, as a listing."""
-    if isinstance(files, Listing):
-        return files
-    collector = Collector()
-    for item in files:
-        collector.add(item)
-    return collector.done()
-
-
-def is_told(item: Input) -> bool:
-    """Return whether more is known of an input than its address."""
-    said = (item.source_id, item.licence, item.refused)
-    return bool(item.captions or item.spans) or is_signed(item.uri) or any(value is not None for value in said)

@@ -11,10 +11,11 @@ import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from reelwright.curation.ingest.inputs import IngestError
+from reelwright.curation.ingest.manifest_rows import Row, column_name, named
+from reelwright.curation.ingest.row_batches import Take, parquet_rows, untidy
 from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 
 MAX_LINE_CHARS = 4 << 20
@@ -27,34 +28,14 @@ DELIMITERS = (",", ";", "\t", "|")
 UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, RecursionError)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a list.
-
-    Attributes:
-        number: counted from 1.
-        line: line at which it begins, in text files.
-        values: by column, or the value that stands in place of a row; None where `error` gives the reason.
-    """
-
-    number: int
-    values: Any
-    line: int | None = None
-    error: str | None = None
-
-    @property
-    def position(self) -> str:
-        """The row's number and line, for a person to look it up."""
-        return f"row {self.number}" + (f" (line {self.line})" if self.line is not None else "")
-
-
-def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
+def read_rows(path: str, file: BinaryIO, known: Iterable[str], take: Take | None = None) -> Iterator[Row]:
     """Yield the rows of an open list, with names of columns in small letters and without spaces around them.
 
     Args:
         path: of the list; its suffix decides the format.
         file: open, binary.
         known: columns that help to recognize a CSV's delimiter.
+        take: is offered rows by the column; those that it takes are not yielded.
 
     Raises:
         IngestError: the file as a whole is no list.
@@ -62,7 +43,7 @@ def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
     suffix = suffix_of(path)
     try:
         if suffix == ".parquet":
-            yield from _parquet_rows(file)
+            yield from parquet_rows(file, take)
             return
         if suffix.endswith(".gz"):
             suffix = suffix.removesuffix(".gz")
@@ -70,27 +51,18 @@ def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
         else:
             text = _as_text(file)
         if suffix == ".json":
-            yield from _json_rows(text)
-            return
-        lines = _lines(text)
-        if suffix in (".jsonl", ".ndjson"):
-            yield from _json_lines(lines)
+            yield from untidy(_json_rows(text), take)
+        elif suffix in (".jsonl", ".ndjson"):
+            yield from untidy(_json_lines(_lines(text)), take)
         elif suffix == ".txt":
-            yield from _path_lines(lines)
+            yield from untidy(_path_lines(_lines(text)), take)
         else:
-            yield from _csv_rows(path, _Lines(lines), "\t" if suffix == ".tsv" else "", set(known))
+            rows = _csv_rows(path, _Lines(_lines(text)), "\t" if suffix == ".tsv" else "", set(known))
+            yield from untidy(rows, take)
     except IngestError:
         raise
     except UNREADABLE as error:
         raise IngestError(f"{path} is not a readable manifest ({error or type(error).__name__})") from error
-
-
-def column_name(name: Any) -> str:
-    """Return a column's name as it is compared.
-
-    Headers are written with spaces, in capitals, with a stray byte order mark.
-    """
-    return "_".join(str(name).strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
 
 
 class _Unpacked(io.RawIOBase):
@@ -152,7 +124,10 @@ def _path_lines(lines: Iterable[tuple[int, str | None]]) -> Iterator[Row]:
     for at, line in lines:
         if line is None or line.strip():
             number += 1
-            yield Row(number, None, at, TOO_LONG) if line is None else Row(number, {"uri": line.strip()}, at)
+            if line is None:
+                yield Row(number, None, at, TOO_LONG)
+            else:
+                yield Row(number, {"uri": line.strip()}, at, chars=len(line))
 
 
 def _json_lines(lines: Iterable[tuple[int, str | None]]) -> Iterator[Row]:
@@ -164,7 +139,7 @@ def _json_lines(lines: Iterable[tuple[int, str | None]]) -> Iterator[Row]:
         elif line.strip():
             number += 1
             try:
-                yield Row(number, _named(json.loads(line)), at)
+                yield Row(number, named(json.loads(line)), at, chars=len(line))
             except (ValueError, RecursionError) as error:
                 yield Row(number, None, at, f"it is not JSON ({error or type(error).__name__})")
 
@@ -191,31 +166,7 @@ def _json_rows(text: io.TextIOWrapper) -> Iterator[Row]:
         if len(found) == 1 and arrays:
             found = arrays[0]
     rows = found if isinstance(found, list) else [found]
-    yield from (Row(number, _named(row)) for number, row in enumerate(rows, 1))
-
-
-def _parquet_rows(file: BinaryIO) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
-                number += 1
-                yield Row(number, _named(row))
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
-
-
-def _named(row: Any) -> Any:
-    """Rename a row's columns to the names they are compared by; of two that are alike the first stands."""
-    if not isinstance(row, Mapping):
-        return {"uri": row} if isinstance(row, str) else row
-    named: dict[str, Any] = {}
-    for name, value in row.items():
-        named.setdefault(column_name(name), value)
-    return named
+    yield from (Row(number, named(row)) for number, row in enumerate(rows, 1))
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
@@ -265,7 +216,8 @@ def _csv_rows(path: str, lines: _Lines, delimiter: str, known: set[str]) -> Iter
         number += 1
         if cells is not None and any(cell.strip() for cell in cells[len(header) :]):
             error = f"{len(cells)} values for {len(header)} columns; a value that holds {delimiter!r} stands in quotes"
-        yield Row(number, None if error else dict(zip(header, cells or [], strict=False)), at, error)
+        values = None if error else dict(zip(header, cells or [], strict=False))
+        yield Row(number, values, at, error, sum(map(len, cells or [])))
 
 
 def _header(lines: _Lines, delimiter: str, known: set[str]) -> tuple[list[str], str]:

@@ -4,7 +4,7 @@ One bad row fails alone: it becomes an input that is refused, with its number an
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,22 @@ from reelwright.curation.ingest.inputs import (
     is_unicode,
     protocol_of,
 )
-from reelwright.curation.ingest.manifest_files import Row, read_rows
+from reelwright.curation.ingest.manifest_columns import TidyRows
+from reelwright.curation.ingest.manifest_files import read_rows
+from reelwright.curation.ingest.manifest_names import (
+    CAPTION_COLUMNS,
+    ID_COLUMNS,
+    LICENCE_COLUMNS,
+    MAX_TEXT_CHARS,
+    READ,
+    URI_COLUMNS,
+)
+from reelwright.curation.ingest.manifest_rows import Row
 from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
+from reelwright.curation.ingest.spool import TEXT
 from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 from reelwright.curation.signed import address, is_signed, link_of, without_signatures
 
-URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url", "file_name", "filename", "file_path", "filepath",
-               "media_path", "video_url")  # fmt: skip
-ID_COLUMNS = ("source_id", "id")
-LICENCE_COLUMNS = ("licence", "license")
-CAPTION_COLUMNS = ("caption", "captions", "text", "prompt")
-READ = frozenset({*URI_COLUMNS, *ID_COLUMNS, *LICENCE_COLUMNS, *CAPTION_COLUMNS})
-MAX_TEXT_CHARS = 100_000
 MAX_UNREAD_COLUMNS = 100
 
 
@@ -50,6 +54,7 @@ def read_manifest(
     allow_http: bool = False,
     config: ManifestConfig | None = None,
     unread: set[str] | None = None,
+    take: Callable[[pa.RecordBatch], None] | None = None,
 ) -> Iterator[Input]:
     """Yield the rows of a CSV, TSV, JSON, JSONL, Parquet or text file as inputs.
 
@@ -60,6 +65,7 @@ def read_manifest(
         allow_http: whether addresses on the web are read.
         config: how lists are understood.
         unread: gets the names of columns that nothing is taken from.
+        take: gets rows that need no look at each, as TOLD, instead of their being yielded.
 
     Raises:
         IngestError: the file is no list, or none of its rows can be used.
@@ -67,8 +73,21 @@ def read_manifest(
     path = path if isinstance(path, str) else str(path)
     config, unread = config or ManifestConfig(), set() if unread is None else unread
     used, first_reason, is_a_list_of_files = 0, "", not path.lower().removesuffix(".gz").endswith(".txt")
+    tidy = TidyRows(path, allow_http, config)
+
+    def take_tidy(columns: Mapping[str, pa.Array], names: Collection[str]) -> bool:
+        nonlocal used, is_a_list_of_files
+        rows = tidy.told(columns)
+        if rows is None or take is None:
+            return False
+        take(rows)
+        used += len(rows)
+        is_a_list_of_files = is_a_list_of_files or any(map(_names_a_file, rows.column(TEXT).to_pylist()))
+        _note_unread(dict.fromkeys(names), config, unread)
+        return True
+
     with _opened(path) as file:
-        for row in read_rows(path, file, URI_COLUMNS):
+        for row in read_rows(path, file, URI_COLUMNS, take_tidy if take else None):
             try:
                 item = _input(path, row, allow_http, config)
             except WebError:

@@ -3,13 +3,12 @@
 import glob
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from reelwright.curation.extras import install_for_protocol
+from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.folders import Folders, fixed_part
 from reelwright.curation.ingest.inputs import (
     FILE,
@@ -18,13 +17,13 @@ from reelwright.curation.ingest.inputs import (
     Input,
     Inputs,
     ManifestConfig,
+    RepeatedIds,
     Skipped,
     is_unicode,
     protocol_of,
-    repeated_ids,
 )
-from reelwright.curation.ingest.listing import Collector
 from reelwright.curation.ingest.manifests import plain_addresses, read_manifest
+from reelwright.curation.ingest.repeated import repeated_ids
 from reelwright.curation.ingest.suffixes import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -37,7 +36,6 @@ from reelwright.curation.media.sniff import file_looks_like
 from reelwright.curation.signed import address
 
 EMPTY_LIST = "a list without a row"
-MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
 
 class NothingFound(IngestError):
@@ -69,13 +67,13 @@ def list_inputs(
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
     collector = Collector()
-    finder = _Finder(allow_http, config, images, collector.add_rows)
+    finder = _Finder(allow_http, config, images, collector)
     for item in finder.resolve(names):
         collector.add(item)
     files = collector.done()
     if not len(files):
         raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
-    repeated = repeated_ids(files.told.values())
+    repeated = repeated_ids(files)
     if repeated and config.repeated_ids == "refuse":
         raise IngestError(
             f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
@@ -84,11 +82,11 @@ def list_inputs(
     return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
 
 
-def ids_in_words(repeated: dict[str, list[str]]) -> str:
+def ids_in_words(repeated: RepeatedIds) -> str:
     """Return the beginning of a sentence about ids that several files have."""
-    some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
-    more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
-    return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
+    some = [f"{one.source_id} ({one.files} files, such as {one.first})" for one in repeated.some]
+    more = f" and {repeated.count - len(some)} more" if repeated.count > len(some) else ""
+    return f"{'a source_id belongs' if repeated.count == 1 else 'source_ids belong'} to several files: " + (
         f"{', '.join(some)}{more}"
     )
 
@@ -129,16 +127,14 @@ def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
 
 
 class _Finder:
-    """Resolves names and collects the files and folders that are skipped. add_rows: takes addresses by the column."""
+    """Resolves names and collects the files and folders that are skipped. collector: takes rows by the column."""
 
-    def __init__(
-        self, allow_http: bool, config: ManifestConfig, images: bool, add_rows: Callable[[pa.Array], None]
-    ) -> None:
+    def __init__(self, allow_http: bool, config: ManifestConfig, images: bool, collector: Collector) -> None:
         self.allow_http, self.config = allow_http, config
         self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
-        self._add_rows = add_rows
+        self._collector = collector
         self._folders = Folders(self._skip)
 
     def resolve(self, names: Sequence[str]) -> Iterator[Input]:
@@ -175,14 +171,15 @@ class _Finder:
         for addresses in plain_addresses(path):
             if addresses is None:
                 break
-            self._add_rows(addresses)
+            self._collector.add_rows(addresses)
         else:
             return
         # What was taken of it so far comes once more, and is the same.
-        for item in read_manifest(path, self.allow_http, self.config, unread):
+        before = self._collector.count
+        for item in read_manifest(path, self.allow_http, self.config, unread, self._collector.add_told):
             is_empty = False
             yield item
-        if is_empty:
+        if is_empty and self._collector.count == before:
             self._skip(path, EMPTY_LIST)
 
     def _matches(self, pattern: str) -> Iterator[Input]:

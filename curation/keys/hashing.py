@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,7 @@ class Hasher:
     """Hashes columns of texts: a hash stands for its own digits, any other text for its MD5."""
 
     def __init__(self) -> None:
-        import duckdb
-
-        self._duckdb = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+        self._duckdb = _connection().cursor()
 
     def __call__(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102 - as the class says
         if not len(texts):
@@ -33,6 +32,13 @@ class Hasher:
         halves_of = f"(md5_number(t) >> 64)::UBIGINT, (md5_number(t) & {2**64 - 1}::UHUGEINT)::UBIGINT"
         upper, lower = self._duckdb.execute(f"SELECT {halves_of} FROM texts").fetchnumpy().values()
         return upper, lower
+
+
+@functools.cache
+def _connection() -> Any:
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
 
 
 @functools.lru_cache(maxsize=1024)

@@ -5,9 +5,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest.collector import listing
 from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import Input, Inputs
-from reelwright.curation.ingest.listing import Listing, listing
+from reelwright.curation.ingest.listing import Listing
 from reelwright.curation.records.attempts import Attempts
 from reelwright.curation.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
 from reelwright.curation.records.moves import Move, Moves
@@ -49,7 +50,7 @@ class History:
     ) -> None:
         self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
         self._again = f"({UNREAD} OR {IMAGE})" if images else UNREAD
-        self._known = known = KnownSources(store, COLUMNS)
+        self._known = known = KnownSources(store, COLUMNS, cutting)
         self._settled = Settled(known, cutting, retry_failed=retry_failed, recut=recut, keep_ids=keep_ids)
         newest, good = NewestRows(known), GoodRows(known)
         several = known.rows(known.several)
@@ -154,11 +155,11 @@ class History:
 
     def forget_mended_rows(self, inputs: Inputs) -> None:
         """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
-        named = {item.uri for item in inputs.refused}
+        named = listing(inputs.files)
         for start in inputs.unread_columns:
             like = literals([start + ROW])
             rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
-            gone = [uri for uri in rows.column(0).to_pylist() if uri not in named]
+            gone = [uri for uri in rows.column(0).to_pylist() if not named.has(uri)]
             for at in range(0, len(gone), DELETE_CHUNK):
                 self.store.delete("sources", f"uri IN ({literals(gone[at : at + DELETE_CHUNK])})")
 
@@ -334,7 +335,7 @@ class History:
 
     def note_finished(self) -> None:
         """Note in the store that a run finished: the next looks for leftovers among newer rows alone."""
-        note_finished(self.store)
+        note_finished(self.store, self.cutting)
 
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
         """Delete the clips of sources that turned out to be none."""

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.listing import Listing
 from reelwright.curation.keys.hashing import Hasher, halves
+from reelwright.curation.keys.said import NEVER, NOTHING
 from reelwright.curation.keys.sorted_keys import PARTS, match
 from reelwright.curation.store.known_rows import (
     DUPLICATE,
     FAILED,
-    LISTS,
     LOCAL,
     OK,
+    SPANS,
     STATES,
     stamps,
     state_of,
@@ -80,39 +80,44 @@ class Settled:
             bool, by an input's number, of those that are new; int64 [N], numbers of those to be looked at.
         """
         new, others = np.zeros(files.numbers, bool), [np.zeros(0, np.int64)]
-        told = np.array(sorted(files.told), np.int64)
         for part in range(PARTS):
-            mine = files.keys.part(part)
+            mine = files.part(part)
             if not len(mine):
                 continue
             theirs = self.known.part(part)
             places = match(mine, theirs)
             there = places != NEW
             new[mine["number"][~there]] = True
-            numbers, places = mine["number"][there], places[there]
-            settled = self._settled(files, numbers, theirs[places], self.known.are_unsure(theirs)[places], told)
-            others.append(numbers[~settled])
-            self._count(theirs[places[settled]])
+            mine, places = mine[there], places[there]
+            otherwise = self._are_cut_otherwise(mine, theirs[places])
+            settled = ~self.known.are_unsure(theirs)[places] & self._settled(files, mine, theirs[places], otherwise)
+            others.append(mine["number"][~settled])
+            self._count(theirs[places[settled]], otherwise[settled])
         return new, np.concatenate(others)
 
-    def _settled(
-        self, files: Listing, numbers: np.ndarray, records: np.ndarray, unsure: np.ndarray, told: np.ndarray
-    ) -> np.ndarray:
+    def _are_cut_otherwise(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """Return bool [N]: which sources that are ok were cut by other settings, or into parts that nobody asks for.
+
+        Parts that an input does ask for are the same, where it is settled.
+        """
+        parts = (theirs["flags"] & SPANS != 0) & (mine["said"] == NOTHING)
+        return np.asarray((state_of(theirs) == OK) & (parts | (theirs["cutting"] != self._cutting)))
+
+    def _settled(self, files: Listing, mine: np.ndarray, theirs: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
         """Return bool [N]: which inputs are settled.
 
         Args:
             files: the inputs.
-            numbers: int64 [N], of those that the store knows.
-            records: URIS [N], the store's of each.
-            unsure: bool [N], of `are_unsure`.
-            told: numbers of the inputs that say more than an address.
+            mine: NAMED [N], of those that the store knows.
+            theirs: URIS [N], the store's of each.
+            otherwise: bool [N], of `_are_cut_otherwise`.
         """
-        settled = ~(unsure | self._are_open(records))
-        some = np.flatnonzero(settled & _among(numbers, told))
-        settled[some] = ~self._says_more([files.told[n] for n in numbers[some].tolist()], records[some])
-        local = np.flatnonzero(settled & (records["stamp"] != 0))
+        settled = ~(self._are_open(theirs) | self._say_more(mine, theirs))
+        if self.recut:
+            settled &= ~otherwise
+        local = np.flatnonzero(settled & (theirs["stamp"] != 0))
         if len(local):
-            settled[local] = _as_they_were(files.addresses(numbers[local]), records["stamp"][local])
+            settled[local] = _as_they_were(files.addresses(mine["number"][local]), theirs["stamp"][local])
         return settled
 
     def _are_open(self, records: np.ndarray) -> np.ndarray:
@@ -123,23 +128,21 @@ class Settled:
             found |= state == FAILED
         if self.keep_ids:
             found |= state == DUPLICATE
-        if self.recut:
-            found |= (state == OK) & (records["cutting"] != self._cutting)
         return found | _among(records["row"], self._open_rows) | _among(records["upper"], self._open_uris)
 
-    def _says_more(self, inputs: Sequence[Input], records: np.ndarray) -> np.ndarray:
-        """Return bool [M]: which inputs a manifest has parts of, several captions, or another than the store."""
-        lists = np.array([bool(item.spans or item.refused or len(item.captions) > 1) for item in inputs], bool)
-        captions = text_keys(self._hash, pa.array([item.caption for item in inputs], pa.string()))
-        otherwise = (captions != records["extra"]) | (records["flags"] & LISTS != 0)
-        return np.asarray(lists | ((captions != 0) & otherwise & (state_of(records) == OK)))
+    def _say_more(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """Return bool [N]: which inputs have captions or parts that the store has not, or cannot be used."""
+        said = mine["said"]
+        more = (said != NOTHING) & (said != theirs["extra"]) & (state_of(theirs) == OK)
+        return np.asarray(more | (said == NEVER))
 
-    def _count(self, records: np.ndarray) -> None:
+    def _count(self, records: np.ndarray, otherwise: np.ndarray) -> None:
+        """Count inputs that are settled, by the store's records of them. otherwise: of `_are_cut_otherwise`."""
         state = state_of(records)
         self.done_before.update(dict(zip(STATES, np.bincount(state, minlength=len(STATES)).tolist(), strict=True)))
-        ok = records[state == OK]
-        self.cut_otherwise += int((ok["cutting"] != self._cutting).sum())
-        self._done.update(ok["row"][_among(ok["row"], self._watched)].tolist())
+        self.cut_otherwise += int(otherwise.sum())
+        rows = records["row"][state == OK]
+        self._done.update(rows[_among(rows, self._watched)].tolist())
         counts = np.bincount(records["reason"]).tolist()
         self.no_clip.update({why: n for why, n in zip(self.known.index.reasons.texts, counts[1:], strict=False) if n})
 

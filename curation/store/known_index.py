@@ -18,8 +18,9 @@ import numpy as np
 from reelwright.curation.keys.row_set import RowSet
 from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys, match, shares, sort, write
 from reelwright.curation.store import datasets
-from reelwright.curation.store.known_rows import KINDS, OK, READ, Records, Words
+from reelwright.curation.store.known_rows import KINDS, OK, READ, Records
 from reelwright.curation.store.known_shelf import Shelf
+from reelwright.curation.store.known_words import Words
 from reelwright.curation.store.row_marks import NONE, ROW_ID, Changes, Mark, changes, fresh_rows
 
 MOST_SEGMENTS = 8
@@ -98,7 +99,7 @@ class KnownIndex:
             found = (self.find("md5s", *key)["state"] == OK for key in keys.tolist())
             return np.array([bool(states.any()) for states in found], bool)
         bounds = np.searchsorted(keys["upper"], np.arange(1, PARTS, dtype=np.uint64) << np.uint64(56))
-        return np.concatenate([match(some, self._good(n)) >= 0 for n, some in enumerate(np.split(keys, bounds))])
+        return np.concatenate([match(some, self.good(n)) >= 0 for n, some in enumerate(np.split(keys, bounds))])
 
     # --- keeping up ------------------------------------------------------------------------------------------------
 
@@ -141,10 +142,11 @@ class KnownIndex:
             records = sort(np.concatenate([segment.keys["md5s"].part(number) for segment in earlier]))
             were = records[(records["state"] == OK) & changed.has(records["row"])]
             if len(were):
-                lost.append(keys_of(were[match(were, self._good(number)) < 0]))
+                lost.append(keys_of(were[match(were, self.good(number)) < 0]))
         self.lost = np.unique(np.concatenate(lost))
 
-    def _good(self, number: int) -> np.ndarray:
+    def good(self, number: int) -> np.ndarray:
+        """Return the records of MD5s of sources that are ok, of one of PARTS ranges of keys, sorted."""
         records = self.part("md5s", number)
         return records[records["state"] == OK]
 

@@ -17,22 +17,24 @@ from reelwright.curation.store import lock
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.known_index import KnownIndex, Segment, digest_of
-from reelwright.curation.store.known_rows import KINDS, Words
+from reelwright.curation.store.known_rows import KINDS
 from reelwright.curation.store.known_shelf import Shelf
+from reelwright.curation.store.known_words import Words
 from reelwright.curation.store.row_marks import Mark
 from reelwright.curation.store.schema import CURATION_LOCK
 
 STATE_FILE = "state.npz"
-FORMAT = 1
+FORMAT = 2
 KEPT_FROM = 200_000
 """Sources, or clips, of a store that keeps an index; to read fewer takes no longer than to keep it."""
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
-def up_to_date(store: Connection) -> tuple[KnownIndex, Any]:
+def up_to_date(store: Connection, cutting: str = "") -> tuple[KnownIndex, Any]:
     """Return the index of a store's sources as they are, and the dataset at that version.
 
-    It is kept where the store is large and this process commits to it.
+    It is kept where the store is large and this process commits to it. cutting: fingerprint of settings by which
+    sources may have been cut into parts; of parts alone it is not to be told.
     """
     dataset = store.dataset("sources")
     dataset = store.dataset("sources", dataset.version)  # stays there while the run adds rows
@@ -44,10 +46,12 @@ def up_to_date(store: Connection) -> tuple[KnownIndex, Any]:
             if lock.is_held_here(store.uri, CURATION_LOCK):
                 shelf.folder.mkdir(exist_ok=True)
                 index.shelf = shelf
+        index.cuttings.note(cutting)
         if index.update(dataset) and index.shelf is not None:
             keep(index, index.shelf)
     except OSError:  # no room for it there, or the server is away: it can be had without
         index = KnownIndex()
+        index.cuttings.note(cutting)
         index.update(dataset)
     return index, dataset
 

@@ -11,45 +11,26 @@ import pyarrow.compute as pc
 from reelwright.curation.keys.hashing import Hasher
 from reelwright.curation.keys.sorted_keys import KEY
 from reelwright.curation.keys.sorter import Sorter
+from reelwright.curation.store.known_said import said_of
+from reelwright.curation.store.known_words import Words
 
 READ = ("uri", "md5", "source_id", "state", "duplicate_of", "cutting_fingerprint", "num_clips", "no_clip_reason",
         "caption", "captions", "spans", "mtime_ns", "bytes")  # fmt: skip
 OK, DUPLICATE, FAILED = range(3)
 STATES = ("ok", "duplicate", "failed")
-STATE, LOCAL, LISTS, BESIDE, UNSURE = 3, 4, 8, 16, 32
-"""Bits of `flags`: the state; a file on a disk; several captions, or spans; a duplicate of a file on a disk; a source
-that is looked at each time."""
+STATE, LOCAL, SPANS, BESIDE, UNSURE = 3, 4, 8, 16, 32
+"""Bits of `flags`: the state; a file on a disk; parts of it alone; a duplicate of a file on a disk; a source that is
+looked at each time."""
 URIS = np.dtype([*KEY, ("row", "<u8"), ("extra", "<u8"), ("stamp", "<u8"), ("cutting", "<u2"), ("reason", "<u2"),
                  ("flags", "<u2")])  # fmt: skip
-"""extra: half a key: of the first caption of a source that is ok, 0 for none; of a duplicate's survivor. stamp: size
-and time of a local file, 0 where its time is not known. cutting, reason: numbers in `Words`."""
+"""extra: of a source that is ok, the key of its captions and parts (`said_keys`); of a duplicate, half its survivor's.
+stamp: size and time of a local file, 0 where its time is not known. cutting, reason: numbers in `Words`; cutting: of
+the settings, whatever the parts."""
 ROWS = np.dtype([*KEY, ("row", "<u8"), ("state", "u1")])
 KINDS = {"uris": URIS, "md5s": ROWS, "ids": ROWS, "failed": ROWS}
 NO_TIME = -1
 UNREASONED = "no reason recorded"
 SIZE_FACTOR, TIME_FACTOR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
-
-
-class Words:
-    """Texts that come again and again, by small numbers; 0 is for none, OTHERS for those that came too late."""
-
-    OTHERS = 2**16 - 1
-
-    def __init__(self, texts: list[str]) -> None:
-        self.texts = texts
-
-    def number(self, text: str) -> int:
-        """Return the number of a text; OTHERS where it has none."""
-        return self.texts.index(text) + 1 if text in self.texts else self.OTHERS
-
-    def numbers(self, texts: pa.Array) -> np.ndarray:
-        """Return uint16 [N], giving numbers to new texts."""
-        coded = texts.dictionary_encode()
-        for text in coded.dictionary.to_pylist():
-            if text not in self.texts and len(self.texts) < self.OTHERS - 1:
-                self.texts.append(text)
-        codes = np.array([*map(self.number, coded.dictionary.to_pylist()), 0], np.uint16)
-        return codes[pc.fill_null(coded.indices, len(codes) - 1).to_numpy(zero_copy_only=False)]
 
 
 class Records:
@@ -83,20 +64,20 @@ class Records:
         found = np.empty(len(ids), URIS)
         found["upper"], found["lower"] = self._hash(column["uri"])
         found["row"] = ids
-        found["cutting"] = self.cuttings.numbers(column["cutting_fingerprint"])
+        said = said_of(self._hash, column, states == OK, self.cuttings)
+        found["cutting"] = said.cuttings
         none = (states == OK) & _bools(pc.equal(column["num_clips"], 0))
         why = pc.if_else(pa.array(none), pc.fill_null(column["no_clip_reason"], UNREASONED), None)
         found["reason"] = self.reasons.numbers(why)
-        found["extra"] = np.where(states == OK, text_keys(self._hash, column["caption"]), 0)
+        found["extra"] = said.keys
         repeats = states == DUPLICATE
         found["extra"][repeats] = text_keys(self._hash, column["duplicate_of"].filter(pa.array(repeats)))
         local = is_local(column["uri"])
         given = (pc.fill_null(column[name], NO_TIME).to_numpy(zero_copy_only=False) for name in ("bytes", "mtime_ns"))
         found["stamp"] = np.where(local & _is_valid(column["mtime_ns"]), stamps(*given), 0)
-        lists = _is_valid(column["captions"]) | _is_valid(column["spans"])
         late = (found["cutting"] == Words.OTHERS) | (found["reason"] == Words.OTHERS)
         beside = repeats & is_local(column["duplicate_of"])
-        found["flags"] = states + LOCAL * local + LISTS * lists + BESIDE * beside + UNSURE * late
+        found["flags"] = states + LOCAL * local + SPANS * said.are_parts + BESIDE * beside + UNSURE * late
         return found
 
 

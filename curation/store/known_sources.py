@@ -27,10 +27,11 @@ class KnownSources:
     Args:
         store: has them.
         columns: of the rows that `rows` returns, beside ROW, a row's id: of two rows, the later has the larger one.
+        cutting: fingerprint of the settings that sources are cut by now.
     """
 
-    def __init__(self, store: Connection, columns: Sequence[str]) -> None:
-        self.index, self._dataset = up_to_date(store)
+    def __init__(self, store: Connection, columns: Sequence[str], cutting: str = "") -> None:
+        self.index, self._dataset = up_to_date(store, cutting)
         self._columns = list(columns)
         self._absent = {f.name: f for f in datasets.missing_fields(self._dataset, "sources")}
         self._failed = np.sort(self.index.all("failed")["upper"])

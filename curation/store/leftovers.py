@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelwright.curation.keys.hashing import Hasher
-from reelwright.curation.keys.sorted_keys import KEY, match, sort
+from reelwright.curation.keys.sorted_keys import KEY
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.known_index import KnownIndex
 from reelwright.curation.store.known_kept import keep, up_to_date
-from reelwright.curation.store.maintenance import Orphans, orphans
+from reelwright.curation.store.leftovers_of_all import leftovers_of_all
+from reelwright.curation.store.maintenance import Orphans
+from reelwright.curation.store.row_keys import among, row_keys
 from reelwright.curation.store.row_marks import ROW_ID, Changes, Mark, changes, fresh_rows, scan
 from reelwright.curation.store.sql_text import is_one_of
 
@@ -29,10 +31,10 @@ IDS_A_READ = 1000
 def leftovers(store: Connection, index: KnownIndex) -> Orphans:
     """Return what `orphans` finds. index: of the sources as they are."""
     if set(index.checked) != set(TABLES):
-        return orphans(store)
+        return leftovers_of_all(store, index)
     since = {table: changes(store.dataset(table), index.checked[table]) for table in TABLES}
     if len(since["clips"].gone):  # perhaps not their bytes
-        return orphans(store)
+        return leftovers_of_all(store, index)
     were_ok = index.lost[~index.are_good(index.lost)]  # some may be ok again
     clips, kept = _lost(store, index, "clips", ["source_md5", "clip_id"], since["clips"], were_ok)
     shots, _ = _lost(store, index, "shots", ["source_md5"], since["shots"], were_ok)
@@ -42,9 +44,12 @@ def leftovers(store: Connection, index: KnownIndex) -> Orphans:
     return Orphans(sorted(md5s), sorted({*lost, *media}), clips.num_rows, shots.num_rows, len(media))
 
 
-def note_finished(store: Connection) -> None:
-    """Note that there are no leftovers, as a run has just finished. A store without an index keeps no such note."""
-    index, _ = up_to_date(store)
+def note_finished(store: Connection, cutting: str = "") -> None:
+    """Note that there are no leftovers, as a run has just finished. A store without an index keeps no such note.
+
+    cutting: fingerprint of the settings by which the run cut.
+    """
+    index, _ = up_to_date(store, cutting)
     if index.shelf is None:
         return
     index.lost = index.lost[:0]
@@ -63,13 +68,13 @@ def _lost(
     hasher, nothing = Hasher(), pa.schema([store.schema(table).field(name) for name in columns]).empty_table()
     lost, kept = [nothing], [nothing]
     for batch in fresh_rows(store.dataset(table), since, columns):
-        good = _are_good(index, _keys(hasher, batch.column("source_md5")))
+        good = _are_good(index, row_keys(hasher, batch.column("source_md5")))
         for into, mask in ((lost, ~good), (kept, good)):
             into.append(pa.Table.from_batches([batch.filter(pa.array(mask))]).select(columns))
     if len(were_ok):
         for batch in scan(store.dataset(table), columns):
-            keys = _keys(hasher, batch.column("source_md5"))
-            mask = _among(keys, were_ok) & ~since.added.has(batch.column(ROW_ID).to_numpy())
+            keys = row_keys(hasher, batch.column("source_md5"))
+            mask = among(keys, were_ok) & ~since.added.has(batch.column(ROW_ID).to_numpy())
             lost.append(pa.Table.from_batches([batch.filter(pa.array(mask))]).select(columns))
     return pa.concat_tables(lost), pa.concat_tables(kept)
 
@@ -87,22 +92,6 @@ def _are_good(index: KnownIndex, keys: np.ndarray) -> np.ndarray:
     """Return bool [N]: whether a source that is ok has this MD5, KEY [N]; zeros are for none."""
     each, of = np.unique(keys, return_inverse=True)
     return np.asarray(index.are_good(each)[of] & (keys != np.zeros((), KEY)))
-
-
-def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
-    order = np.argsort(keys["upper"], kind="stable")
-    found = np.zeros(len(keys), bool)
-    found[order] = match(keys[order], sort(some)) >= 0
-    return found
-
-
-def _keys(hasher: Hasher, md5s: pa.Array) -> np.ndarray:
-    """Return KEY [N] of MD5s; zeros where there is none."""
-    known = np.asarray(pc.is_valid(md5s).to_numpy(zero_copy_only=False))
-    found, keys = np.zeros(len(md5s), KEY), np.empty(int(known.sum()), KEY)
-    keys["upper"], keys["lower"] = hasher(md5s.filter(pa.array(known)))
-    found[known] = keys
-    return found
 
 
 def _having(store: Connection, table: str, ids: Sequence[str]) -> list[str]:

@@ -10,21 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.curation.ingest import listing as kept
-from reelwright.curation.ingest import spool
+from reelwright.curation.ingest import collector as taking
+from reelwright.curation.ingest import repeated, same_files, spool
+from reelwright.curation.ingest.collector import Collector, listing
 from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Input, Span
-from reelwright.curation.ingest.listing import Collector, is_told, listing
 from reelwright.curation.ingest.manifests import plain_addresses
+from reelwright.curation.ingest.repeated import repeated_ids
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.ingest.told import is_told
 from reelwright.curation.keys import sorter
 
+spans = st.builds(
+    Span,
+    st.sampled_from([0.0, 1.0]),
+    st.sampled_from([2.0, 3.5, math.inf]),
+    st.sampled_from([(), ("a cat",), ("a dog", "a cat"), ("ein Hündchen",)]),
+)
 inputs = st.builds(
     Input,
     st.sampled_from(["a", "b/ä", "b/\N{CLAPPER BOARD}", "b/\uffff", "s3://b/c", "s3://b/d"]),
-    source_id=st.sampled_from([None, None, "id"]),
-    captions=st.sampled_from([(), (), ("a cat",), ("a dog",)]),
-    spans=st.sampled_from([(), (), (Span(0.0, 1.0),)]),
+    source_id=st.sampled_from([None, None, "id", "other id", "third"]),
+    licence=st.sampled_from([None, None, "CC-BY"]),
+    captions=st.sampled_from([(), (), ("a cat",), ("a dog",), ("a dog", "a cat")]),
+    spans=st.lists(spans, max_size=3).map(lambda some: tuple(sorted(some))),
     is_row=st.booleans(),
 ).map(lambda item: replace(item, is_row=True) if is_told(item) else item)  # only a list tells more than an address
 
@@ -35,10 +44,13 @@ def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inpu
     by_uri: dict[str, Input] = {}
     collector = Collector()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kept, "CHUNK", chunk)
+        patched.setattr(taking, "CHUNK", chunk)
+        patched.setattr(taking, "TOLD_CHUNK", chunk)
         if on_disk:
             patched.setattr(spool, "IN_MEMORY", 0)
             patched.setattr(sorter, "RUN_BYTES", 0)
+            patched.setattr(same_files, "RUN_BYTES", 0)
+        patched.setattr(repeated, "NAMED_IDS", 2)
         for item in given_inputs:
             by_uri[item.uri] = by_uri[item.uri].joined(item) if item.uri in by_uri else item
             collector.add(item)
@@ -47,9 +59,16 @@ def test_inputs_come_sorted_each_once_joined_where_one_is_named_twice(given_inpu
     assert found == listing(list(found))
     assert all(found.has(uri) for uri in by_uri)
     assert not found.has("c")
-    assert list(found.told.values()) == [item for item in found if item != Input(item.uri)]
     assert found[1:3] == list(found)[1:3]
     assert len(found) == len(by_uri)
+    named: dict[str, list[str]] = {}
+    for item in found:
+        if item.source_id:
+            named.setdefault(item.source_id, []).append(item.uri)
+    several = {name: uris for name, uris in named.items() if len(uris) > 1}
+    said = repeated_ids(found)
+    assert said.count == len(several)
+    assert [(i.source_id, i.files, i.first) for i in said.some] == [(n, len(u), u[0]) for n, u in several.items()][:2]
 
 
 def test_chosen_inputs_are_taken_in_order():

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reelwright.curation.ingest.folders import Folders
-from reelwright.curation.ingest.inputs import ManifestConfig
+from reelwright.curation.ingest.inputs import ManifestConfig, RepeatedId, RepeatedIds
 from reelwright.curation.ingest.resolve import IngestError, NothingFound, inputs_in_words, list_inputs
 from reelwright.curation.media.decode import Video
 from reelwright.curation.media.probe import md5_of
@@ -193,7 +193,7 @@ def test_ids_that_several_files_have_are_named_or_refused(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(SAME)
     found = list_inputs([str(path)])
-    assert found.repeated_ids == {"x1": [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]}
+    assert found.repeated_ids == RepeatedIds(1, (RepeatedId("x1", 2, str(tmp_path / "a.mp4")),))
     (said,) = inputs_in_words(found, ManifestConfig())
     assert "x1 (2 files" in said
     assert "the others are duplicates" in said

@@ -1,8 +1,10 @@
 """Inputs that need nothing are counted without a look at each; the outcome is as if each had been looked at."""
 
 import itertools
+import math
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 
 from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest import spool
+from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.inputs import Input, Span
-from reelwright.curation.ingest.listing import Collector
+from reelwright.curation.ingest.listing import Listing
 from reelwright.curation.keys import sorted_keys, sorter, text_order
 from reelwright.curation.records.history import History
+from reelwright.curation.records.rows import caption_columns
 from reelwright.curation.records.settled import Settled
 from reelwright.curation.store import Store, known_kept
 
@@ -85,6 +89,51 @@ def test_the_outcome_is_as_if_each_input_was_looked_at(filled, option, monkeypat
     monkeypatch.setattr(Settled, "sort", lambda self, files: looked_at.append(n := settled(self, files)) or n)
     History(store, inputs, CUTTING, **option)
     assert len(looked_at[0][1]) < 0.9 * len(inputs), "some were settled at once"
+
+
+SAID = [
+    Input("", captions=captions, spans=spans)
+    for captions, spans in [
+        ((), ()), (("a cat",), ()), (("a cat", "a dog"), ()), ((), (Span(1.0, 2.0),)),
+        ((), (Span(1.0, 2.0, ("a cat",)),)), ((), (Span(1.0, 2.0, ("a dog",)),)),
+        ((), (Span(1.0, 2.0), Span(2.5, math.inf, ("a cat", "ein Hündchen")))),
+        (("a cat",), (Span(0.0, math.inf, ("a cat",)), Span(1.0, 2.0))),
+    ]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", [{}, {"recut": True}], ids=str)
+def test_captions_and_parts_are_compared_without_a_look_at_each_input(tmp_path, monkeypatch, option):
+    """A row of `sources` for whatever a list may have said, beside whatever it says now."""
+    store, rows, inputs, same = Store.open(tmp_path / "store", create=True), [], [], set[str]()
+    cases = itertools.product(SAID, SAID, (CUTTING, "other", "of parts alone"), ("ok", "duplicate", "failed"))
+    for number, (then, now, cutting, state) in enumerate(cases):
+        if cutting == "of parts alone" and not then.spans:
+            continue
+        uri = f"s3://b/{number:04}.mp4"
+        rows.append({
+            "uri": uri, "source_id": uri, "md5": f"{number:032}", "state": state, **caption_columns(then),
+            "cutting_fingerprint": with_spans(cutting, then.spans) if state == "ok" else None, "num_clips": 1,
+            "duplicate_of": "s3://c/d.mp4" if state == "duplicate" else None,
+        })  # fmt: skip
+        inputs.append(replace(now, uri=uri))
+        if then == now and cutting == CUTTING:
+            same.add(uri)
+    store.append("sources", rows)
+
+    def outcome() -> list:
+        found = History(store, inputs, CUTTING, **option)
+        done = {state: n for state, n in found.done_before.items() if n}
+        return [[i.uri for i in found.todo], done, found.cut_otherwise, [i.uri for i in found.recaptioned]]
+
+    looked_at, some = set[str](), Listing.some
+    with monkeypatch.context() as patched:
+        patched.setattr(Listing, "some", lambda self, n: looked_at.update(self.addresses(n)) or some(self, n))
+        quick = outcome()
+    assert same
+    assert not same & looked_at
+    monkeypatch.setattr(Settled, "_are_open", lambda self, records: np.ones(len(records), bool))
+    assert outcome() == quick
 
 
 def md5s(store: Store) -> list[dict]:

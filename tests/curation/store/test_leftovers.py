@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from reelwright.curation.keys import sorter
 from reelwright.curation.store import Store, known_kept
 from reelwright.curation.store import leftovers as kept
 from reelwright.curation.store.known_kept import up_to_date
 from reelwright.curation.store.known_shelf import FOLDER
 from reelwright.curation.store.leftovers import leftovers, note_finished
+from reelwright.curation.store.leftovers_of_all import leftovers_of_all
 from reelwright.curation.store.maintenance import Orphans
 from tests.curation.store.conftest import add_source
 
@@ -91,18 +93,27 @@ def test_they_are_found_without_a_look_at_all_rows(finished, monkeypatch, end):
     wanted = finished.orphans()
     assert bool(wanted) == (end not in (merged_and_went_on, a_source_that_became_another))
     with monkeypatch.context() as patched:
-        patched.setattr(kept, "orphans", refuse)
+        patched.setattr(kept, "leftovers_of_all", refuse)
         assert found(finished) == wanted
     for name in ("the note is lost", "and made again"):
         shutil.rmtree(finished.path / FOLDER, ignore_errors=True)
         assert found(finished) == wanted, name
 
 
+@pytest.mark.parametrize("end", QUICK, ids=lambda end: end.__name__)
+def test_a_look_at_all_rows_finds_what_a_query_finds(finished, monkeypatch, end):
+    monkeypatch.setattr(sorter, "RUN_BYTES", 0)
+    end(finished)
+    killed_before_its_clips(finished)
+    finished.delete("clips", f"source_md5 = '{md5('c')}'")
+    assert leftovers_of_all(finished, up_to_date(finished)[0]) == finished.orphans()
+
+
 def test_a_source_that_is_ok_again_has_no_leftovers(finished, monkeypatch):
     killed_amid_a_new_cut(finished)
     assert found(finished) == finished.orphans()
     finished.append("sources", [{"uri": "/f/b.mp4", "source_id": "b", "md5": md5("b"), "state": "ok"}])
-    monkeypatch.setattr(kept, "orphans", refuse)
+    monkeypatch.setattr(kept, "leftovers_of_all", refuse)
     assert not found(finished)
 
 

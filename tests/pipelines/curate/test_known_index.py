@@ -31,7 +31,7 @@ def test_an_index_beside_remote_tables_is_read_by_the_next_driver(object_store, 
     elsewhere = Store.open(address)
     with monkeypatch.context() as patched, elsewhere.committing():
         patched.setattr(Records, "add", refuse)
-        patched.setattr(kept, "orphans", refuse)
+        patched.setattr(kept, "leftovers_of_all", refuse)
         index, _ = up_to_date(elsewhere)
         assert {int(number) for number in index.all("uris")["row"]} == set(range(5))
         assert leftovers(elsewhere, index).clip_ids == ["lost"]
