@@ -40,7 +40,7 @@ class Report:
 
     @property
     def clips(self) -> int:
-        """Number of clips that some annotator was tried on: as many as the busiest one's."""
+        """Number of clips that the busiest annotator was tried on; others may have had other clips to do."""
         return max(self.tried.values(), default=0)
 
 

@@ -164,13 +164,12 @@ class Staleness:
         hasher = Hasher()
         batches = self.store.sql_stream(f"SELECT clip_id FROM clips_full WHERE {self._where}")
         hashes = [hasher(batch.column(0))[0] for batch in batches]
-        chosen = np.sort(np.concatenate(hashes or [np.zeros(0, np.uint64)]))
+        chosen = np.sort(np.concatenate([*hashes, np.full(1, 2**64 - 1, np.uint64)]))  # the last: never past the end
 
         def pieces() -> Iterator[np.ndarray]:
             for clips in self._scan(["clip_id"]):
                 own = hasher(clips["clip_id"].combine_chunks())[0]
-                at = np.searchsorted(chosen, own)
-                yield np.append(chosen, 0)[at] == own if len(chosen) else np.zeros(len(own), bool)
+                yield chosen[np.searchsorted(chosen, own)] == own
 
         return RowFlags(pieces())
 

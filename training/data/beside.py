@@ -71,7 +71,7 @@ class Pictures:
             size -= count
 
 
-def pieces(total: int, most: int) -> list[int]:
-    """Return the fewest sizes of at most `most` that sum to `total`, as equal as can be."""
-    count = -(-total // most)
+def pieces(total: int, most: int, least: int = 0) -> list[int]:
+    """Return the fewest sizes, at least `least` if it can be, of at most `most` each, that sum to `total`, evenly."""
+    count = max(-(-total // most), min(least, total))
     return [total // count + (i < total % count) for i in range(count)]

@@ -70,7 +70,7 @@ def arrange(
 
 def _clips(kinds: np.ndarray, begin: np.ndarray, ends: np.ndarray, mixed: Mixture, key: np.uint64) -> list[Batches]:
     """Micro-batches of clips, of each band, with its tasks and their buckets at equal distances."""
-    bands, buckets, tasks = mixed.split(kinds)
+    bands, buckets, _ = mixed.split(kinds)
     sizes = mixed.size[buckets]
     batches = -(-(ends - begin) // sizes)
     of = np.repeat(np.arange(len(kinds)), batches)
@@ -81,20 +81,19 @@ def _clips(kinds: np.ndarray, begin: np.ndarray, ends: np.ndarray, mixed: Mixtur
     out = []
     for k in range(mixed.bands):
         mine = np.flatnonzero(bands[of] == k)
-        order = np.argsort(_spread(tasks[of][mine], place[mine], key), kind="stable")
-        out.append(rows[mine[order]])
+        out.append(_spread(rows[mine[np.argsort(place[mine], kind="stable")]], mixed, key))
     return out
 
 
-def _spread(tasks: np.ndarray, place: np.ndarray, key: np.uint64) -> np.ndarray:
-    """Places in [0, 1) at which the micro-batches of each task are at equal distances, in the order of `place`."""
-    out = np.empty(len(tasks))
+def _spread(batches: Batches, mixed: Mixture, key: np.uint64) -> Batches:
+    """Return them with each task's share of the samples the same all along, those of a task in the order they have."""
+    tasks, samples = mixed.split(batches[:, 0])[2], batches[:, 2] - batches[:, 1]
+    place = np.empty(len(batches))
     for task in np.unique(tasks).tolist():
-        mine = np.flatnonzero(tasks == task)
-        rank = np.empty(len(mine))
-        rank[np.argsort(place[mine], kind="stable")] = np.arange(len(mine))
-        out[mine] = (rank + uniform(np.array([task]), key_of(int(key), SPREAD))) / len(mine)
-    return out
+        mine = tasks == task
+        phase = uniform(np.array([task]), key_of(int(key), SPREAD))
+        place[mine] = (np.cumsum(samples[mine]) - phase * samples[mine]) / samples[mine].sum()
+    return batches[np.argsort(place, kind="stable")]
 
 
 @dataclass
@@ -131,7 +130,7 @@ class _Steps:
     """Cuts steps from the bands' micro-batches, with the pictures that they are owed."""
 
     def __init__(self, clips: list[Batches], pictures: Pictures, mixed: Mixture, step: int, key: np.uint64) -> None:
-        self.pictures, self.mixed, self.step = pictures, mixed, step
+        self.pictures, self.mixed, self.step, self.key = pictures, mixed, step, key
         self.phase = uniform(np.arange(len(clips)), key).tolist()
         sizes = [tuple(s for s in mixed.sides if s <= most) or mixed.sides[:1] for most in mixed.most.tolist()]
         ways = {of: Ways(of, step) for of in set(sizes)}
@@ -150,7 +149,8 @@ class _Steps:
             k = int(np.argmin(times))
             taken = self._cut(self.lines[k], self._near(self.lines[k]))
             times[k] += np.inf if taken is None else taken * pace[k]
-        rest = _Line(self._by_task([line.batches[line.at :] for line in self.lines]), self.lines[0].ways)
+        ends = np.concatenate([line.batches[line.at :] for line in self.lines])  # the costliest first
+        rest = _Line(_spread(ends, self.mixed, self.key), self.lines[0].ways)
         while self._cut(rest, self._exact(rest, self.step)) is not None:
             pass
         self._put(rest.take(rest.left), self.pictures.take(pieces(self.pictures.left, self.largest)))
@@ -166,16 +166,6 @@ class _Steps:
             need -= len(clips[-1])
         self._put(np.concatenate(clips[::-1]), beside)
 
-    def _by_task(self, ends: list[Batches]) -> Batches:
-        """Put the ends of bands into one line, costliest first, with each task in its share all along."""
-        batches = np.concatenate(ends)
-        tasks, samples = self.mixed.split(batches[:, 0])[2], batches[:, 2] - batches[:, 1]
-        place = np.empty(len(batches))
-        for task in np.unique(tasks).tolist():
-            mine = tasks == task
-            place[mine] = (np.cumsum(samples[mine]) - samples[mine] / 2) / samples[mine].sum()
-        return batches[np.argsort(place, kind="stable")]
-
     def _near(self, line: _Line) -> list[int]:
         """Sizes of a step's micro-batches of pictures, of the usual ones, that come closest to what is owed."""
         owed = self.owed + self.beside * line.samples(self.step - line.ways.places)
@@ -183,13 +173,13 @@ class _Steps:
         return line.ways.sizes(int(np.argmin(off)))
 
     def _exact(self, line: _Line, step: int) -> list[int]:
-        """Sizes, the fewest, that hold what is owed beside the clips that `step` has room for then."""
+        """Sizes, as few as can be, that hold what is owed beside the clips for which they leave room in a step."""
         for places in range(step):
-            owed = self.owed + self.beside * int(line.samples(np.array(step - places)))
-            sizes = pieces(min(self.pictures.left, max(0, round(owed))), self.largest)
-            if len(sizes) <= places:
-                return sizes
-        return []
+            owed = round(self.owed + self.beside * int(line.samples(np.array(step - places))))
+            owed = min(self.pictures.left, max(0, owed))
+            if owed <= places * self.largest:
+                return pieces(owed, self.largest, least=places)
+        return pieces(min(self.pictures.left, max(0, step - 1) * self.largest), self.largest)
 
     def _cut(self, line: _Line, sizes: list[int]) -> int | None:
         """Append a step and return how many micro-batches of clips it has, None where the line is too short."""

@@ -27,26 +27,32 @@ STILL = np.array([True, False, False])  # tasks: pictures, and two of clips
 
 @settings(max_examples=30, deadline=None)
 @given(
-    seed=st.integers(0, 2**32), pictures=st.floats(0.05, 0.5), cheap=st.floats(0.05, 0.9),
-    step=st.sampled_from([64, 96, 128]), offset=st.integers(0, 500),
+    seed=st.integers(0, 2**32), pictures=st.floats(0.02, 0.95), cheap=st.floats(0.05, 0.9),
+    step=st.sampled_from([64, 96, 128]), offset=st.integers(0, 500), capacity=st.sampled_from([8, 64]),
 )  # fmt: skip
-def test_every_step_has_each_task_in_its_share_where_bands_and_blocks_end_too(seed, pictures, cheap, step, offset):
+def test_every_step_has_each_task_in_its_share_where_bands_and_blocks_end_too(
+    seed, pictures, cheap, step, offset, capacity
+):
+    """Two blocks, and the step that the first begins and the second completes."""
     rng = np.random.default_rng(seed)
     clips = np.array([(1 - cheap) / 2, (1 - cheap) / 2, cheap]) * (1 - pictures)
     expected = np.zeros((5, 3))
     expected[:2, 0] = [0.9 * pictures, 0.1 * pictures]
     expected[2:, 1:] = clips[:, None] * [0.6, 0.4]
-    drawn = rng.permutation(np.repeat(np.arange(15), np.rint(12_000 * expected.ravel()).astype(int)))
-    mixed = mixture(expected * 1000, STILL, CAPACITY, COST, step)
-    found = arrange(mixed.groups(*np.divmod(drawn, 3)), mixed, step=step, offset=offset, key=np.uint64(seed))
-    assert sorted(found.draws.tolist()) == list(range(len(drawn))), "every draw once"
-    task = mixed.split(found.groups)[2]
-    sizes = np.eye(3)[task] * (found.stops - found.starts)[:, None]
-    head = -offset % step
-    steps = [sizes[a : a + step].sum(0) for a in range(head, len(sizes) - step + 1, step)]
-    shares = np.array([of / of.sum() for of in steps])
+    mixed = mixture(expected * 1000, STILL, np.array([capacity, capacity, 2, 2, 5]), COST, step)
+    sizes, head = [], -offset % step
+    for block in range(2):
+        drawn = rng.permutation(np.repeat(np.arange(15), np.rint(12_000 * expected.ravel()).astype(int)))
+        key = np.uint64(seed + block)
+        found = arrange(mixed.groups(*np.divmod(drawn, 3)), mixed, step=step, offset=offset, key=key)
+        assert sorted(found.draws.tolist()) == list(range(len(drawn))), "every draw once"
+        assert (found.stops - found.starts <= mixed.size[mixed.split(found.groups)[1]]).all()
+        sizes.append(np.eye(3)[mixed.split(found.groups)[2]] * (found.stops - found.starts)[:, None])
+        offset += len(found)
+    whole = np.concatenate(sizes)
+    shares = np.array([whole[a : a + step].sum(0) for a in range(head, len(whole) - step + 1, step)])
+    shares /= shares.sum(1, keepdims=True)
     assert abs(shares - expected.sum(0)).max() < 0.07
-    assert (found.stops - found.starts <= mixed.size[mixed.split(found.groups)[1]]).all()
 
 
 def test_a_step_begun_by_one_block_is_completed_by_the_next_with_its_cheapest_clips_and_their_pictures():
@@ -62,11 +68,12 @@ def test_a_step_begun_by_one_block_is_completed_by_the_next_with_its_cheapest_cl
     assert abs(sizes[bands == mixed.bands].sum() - beside * sizes[bands == 1].sum()) <= 0.5
 
 
-@given(st.integers(0, 500), st.integers(1, 60))
-def test_pieces_are_few_and_as_equal_as_can_be(total, most):
-    found = pieces(total, most)
+@given(st.integers(0, 500), st.integers(1, 60), st.integers(0, 70))
+def test_pieces_are_few_and_as_equal_as_can_be(total, most, least):
+    found = pieces(total, most, least)
     assert sum(found) == total
-    assert len(found) == -(-total // most)
+    assert len(found) == max(-(-total // most), min(least, total))
+    assert all(1 <= size <= most for size in found)
     assert max(found, default=0) - min(found, default=0) <= 1
 
 
