@@ -25,6 +25,7 @@ DATA, KERNELS, SAMPLING = "tests/training/data", "tests/kernels", "tests/model/s
 REWARDS, BUDGET = "tests/training/rewards", "tests/training/budget"
 OBJECTIVES, RL, TUNING = "tests/training/objectives", "tests/training/rl", "tests/training/tuning"
 QWEN, WEIGHTS = f"{REWARDS}/qwen2_vl", "tests/training/weights"
+BOTH = [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"]
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
@@ -94,20 +95,20 @@ COVERED: dict[str, list[str]] = {
     "training/rewards/pixels/frames.py": [f"{REWARDS}/test_standins.py"],
     "training/rewards/judge.py": [f"{REWARDS}/test_judge.py", f"{REWARDS}/test_judge_calibration.py"],
     "training/rewards/annotation.py": [f"{REWARDS}/test_annotation.py"],
-    "training/rewards/qwen2_vl/cost.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
+    "training/rewards/qwen2_vl/cost.py": BOTH,
     "training/rewards/qwen2_vl/frames.py": [f"{QWEN}/test_parts.py", f"{QWEN}/test_hpsv3.py"],
     "training/rewards/qwen2_vl/instruction.py": [f"{QWEN}/test_parts.py", f"{QWEN}/test_hpsv3.py"],
     "training/rewards/qwen2_vl/tokens.py": [f"{QWEN}/test_parts.py"],
     "training/rewards/qwen2_vl/lora.py": [f"{QWEN}/test_parts.py", f"{QWEN}/test_videoalign.py"],
-    "training/rewards/qwen2_vl/files.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
+    "training/rewards/qwen2_vl/files.py": [f"{QWEN}/test_parts.py", *BOTH],
     "training/rewards/qwen2_vl/hpsv3.py": [f"{QWEN}/test_hpsv3.py"],
     "training/rewards/qwen2_vl/network.py": [f"{QWEN}/test_hpsv3.py"],
-    "training/rewards/qwen2_vl/reader.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
-    "training/rewards/qwen2_vl/reward.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
-    "training/rewards/qwen2_vl/source.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
+    "training/rewards/qwen2_vl/reader.py": [f"{QWEN}/test_parts.py", *BOTH],
+    "training/rewards/qwen2_vl/reward.py": BOTH,
+    "training/rewards/qwen2_vl/source.py": BOTH,
     "training/rewards/qwen2_vl/videoalign.py": [f"{QWEN}/test_videoalign.py"],
     "training/rewards/qwen2_vl/videoalign_checkpoint.py": [f"{QWEN}/test_videoalign.py"],
-    "training/rewards/qwen2_vl/weight_names.py": [f"{QWEN}/test_hpsv3.py", f"{QWEN}/test_videoalign.py"],
+    "training/rewards/qwen2_vl/weight_names.py": BOTH,
     "training/rewards/remote/protocol.py": [f"{REWARDS}/test_service.py"],
     "training/budget/memory.py": [f"{BUDGET}/test_memory.py", f"{BUDGET}/test_held.py"],
     "training/budget/activations.py": [f"{BUDGET}/test_memory.py", f"{BUDGET}/test_pairs.py"],
