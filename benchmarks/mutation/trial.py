@@ -10,6 +10,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -25,6 +26,8 @@ NEVER_SHARED = ("reelwright", "tests", "benchmarks", "conftest", "lance", "lance
 """Packages that are changed, or whose threads no fork has."""
 PATIENCE = 4.0
 """A change that makes the tests so many times slower has been noticed."""
+MOST_BYTES = 8 << 30
+"""A change that makes the tests hold more has been noticed."""
 
 
 class Trial:
@@ -73,6 +76,7 @@ class Trial:
         child = os.fork()
         if not child:
             os.setsid()
+            _bound(limit_s)
             _test(before, self.tests)
         until = time.monotonic() + limit_s
         while time.monotonic() < until:
@@ -83,6 +87,12 @@ class Trial:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return -1
+
+
+def _bound(limit_s: float) -> None:
+    """End this process in time and within its memory, also where its parent is gone: a change may loop for ever."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    signal.alarm(int(limit_s) + 5)
 
 
 def _test(before: Callable[[], Callable[[], None]], tests: Sequence[str]) -> None:

@@ -82,6 +82,16 @@ def test_pictures_that_are_never_drawn_bound_nothing():
     assert found.sides == (15, 17)
 
 
+def test_steps_follow_from_shares_of_the_draws_not_from_their_number():
+    """Scaled by a power of two, which rounds nothing: a snapshot of a few clips is mixed as a large one."""
+    expected = np.array([[0.0, 400.0], [500.0, 0.0], [500.0, 0.0]])
+    of = (PICTURES, np.array([40, 1, 2]), np.array([200, 150, 60]), 64)
+    few, many = mixture(expected / 1024, *of), mixture(expected, *of)
+    assert few.band.tolist() == many.band.tolist()
+    assert few.most.tolist() == many.most.tolist()
+    assert few.sides == many.sides
+
+
 def test_where_no_number_of_micro_batches_has_room_they_are_full():
     """Ten pictures per clip in micro-batches of two, beside one clip: 63 of 64 places would hold 126 of 10."""
     expected = np.array([[0.0, 10_000.0], [100.0, 0.0]])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from reelwright.model.codec.wan import WanCodec
 from reelwright.training.batch import Batch
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.world import World
@@ -20,6 +21,8 @@ from reelwright.training.rewards.contract import Score, Video
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rewards.scoring import Done
 from reelwright.training.rl.rollouts import make_rollouts
+from reelwright.training.rl.videos import Decoder
+from tests.model.published import save_vae
 from tests.training.distilling import saved
 from tests.training.ranks import ranks
 from tests.training.rl.rolling import (
@@ -239,6 +242,15 @@ def test_rewards_see_frames_rate_prompt_and_how_many_were_given(base: Path) -> N
     assert all(not batch.advantages.any() for batch in batches)  # every score is the same
     assert batches[0].figures["advantage/zero"] == 1
     assert batches[0].figures["scoring/busy_s"] == 1.5
+
+
+@pytest.mark.parametrize(("given", "used"), [(0, 256), (64, 64)])
+def test_videos_are_decoded_by_tiles_of_the_recipe_or_of_256_pixels(given: int, used: int, tmp_path: Path) -> None:
+    """Whole frames of the VAE would not fit beside weights and optimizer."""
+    codec = {"kind": "wan", "path": str(save_vae(tmp_path)), "tile": given}
+    found = Decoder(rolling("base", codec=codec), ALONE).codec
+    assert isinstance(found, WanCodec)
+    assert found.tile == found.vae.tile_sample_min_height == used
 
 
 def test_latents_that_are_not_finite_are_failures_not_scores(base: Path) -> None:

@@ -94,6 +94,13 @@ def test_published_weights_come_in_whole_and_the_report_says_so(call, tmp_path):
     assert about["sha256"] in shown
 
 
+def test_an_empty_folder_is_written_to_as_a_new_one(call, tmp_path):
+    (tmp_path / "w").mkdir()
+    code, said = call("import", published(tmp_path / "hub"), tmp_path / "w")
+    assert code == 0, said
+    assert same(tmp_path / "w", tiny())
+
+
 def test_keys_that_do_not_fit_stop_an_import_unless_they_may(call, tmp_path):
     state = tiny().state_dict()
     del state["blocks.0.attn.qkv.bias"]

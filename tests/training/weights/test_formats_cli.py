@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reelwright.errors import UserError
+from reelwright.model.lora.adapters import merge_lora
 from reelwright.model.lora.files import load_lora, save_lora
 from reelwright.pipelines.generate.loras import find_lora
 from reelwright.training.weights.formats import Choice, lora_layers_of, open_network
@@ -52,6 +53,20 @@ def test_that_folder_comes_back_bit_for_bit(call, tmp_path):
     code, said = call("import", tmp_path / "out", tmp_path / "in")
     assert code == 0, said
     assert load_file(next((tmp_path / "in").glob("*.safetensors"))).keys() == tiny().state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["adapters", "averages"])
+def test_what_goes_out_for_others_is_merged_and_averaged_as_the_published_form_is(call, tmp_path, kind):
+    if kind == "adapters":
+        run, expected = trained(tmp_path / "run", adapted(), init=published(tmp_path / "base")), adapted()
+        merge_lora(expected, keep_base=False)
+    else:
+        averages = {name: weight.detach() for name, weight in tiny(seed=1).named_parameters()}
+        run, expected = trained(tmp_path / "run", tiny(), ema=averages), tiny(seed=1)
+    averaged = ["--ema"] if kind == "averages" else []
+    code, said = call("export", run, tmp_path / "out", "--format", "diffusers", *averaged)
+    assert code == 0, said
+    assert same(tmp_path / "out", expected)
 
 
 def test_a_pipeline_has_its_other_folders_and_a_manifest(call, tmp_path):
@@ -138,11 +153,13 @@ def test_verify_finds_a_wrong_tensor_and_a_wrong_scale(call, tmp_path):
         (("some.safetensors", "w", "--format", "peft"), "'peft': a LoRA goes out as published, diffusers, fastvideo"),
         (("hub", "w", "--components", "hub"), "--components goes with --format diffusers"),
         (("hub", "hub", "--format", "diffusers"), "not empty"),
+        (("empty", "w", "--format", "diffusers"), "no checkpoint here"),
     ],
 )
 def test_what_cannot_go_out_is_one_sentence(call, tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     published(Path("hub"))
+    Path("empty").mkdir()
     save_lora(adapted(), "some.safetensors")
     code, said = call("export", *arguments)
     assert code == 1

@@ -61,6 +61,7 @@ def merge(weights: Mapping[str, Tensor], rank: Rank | None, dtype: torch.dtype) 
         if rank is None:
             raise TrainError(f"{layer!r} has an adapter, and the checkpoint's settings say that there is none")
         if down.shape[0] != rank.rank or up.shape[1] != rank.rank:
-            raise TrainError(f"the adapter of {layer!r} has rank {down.shape[0]}, and its settings say {rank.rank}")
+            ranks = f"{down.shape[0]} and {up.shape[1]}"
+            raise TrainError(f"the adapter of {layer!r} has factors of rank {ranks}, and its settings say {rank.rank}")
         merged[name] = (merged[name].float() + rank.scale * (up @ down)).to(dtype)
     return merged

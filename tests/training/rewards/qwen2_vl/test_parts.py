@@ -18,10 +18,12 @@ from reelwright.annotate.backends.videos.patches import (
 )
 from reelwright.annotate.errors import AnnotatorError
 from reelwright.training.errors import TrainError
+from reelwright.training.rewards.qwen2_vl.files import base_id
 from reelwright.training.rewards.qwen2_vl.frames import chosen
 from reelwright.training.rewards.qwen2_vl.hpsv3 import INSTRUCTION, PIXELS
 from reelwright.training.rewards.qwen2_vl.instruction import read_instruction
 from reelwright.training.rewards.qwen2_vl.lora import Rank, merge
+from reelwright.training.rewards.qwen2_vl.reader import _at
 from reelwright.training.rewards.qwen2_vl.tokens import load_tokenizer
 from tests.training.rewards.qwen2_vl.published import sha256
 
@@ -136,6 +138,36 @@ def test_a_merge_adds_in_float32_and_rounds_once():
         (found,) = merge(state, Rank(3, 7.0, stable), torch.bfloat16).values()
         assert found.dtype == torch.bfloat16
         assert torch.equal(found, wanted.float().bfloat16())
+
+
+@pytest.mark.parametrize(("down", "up"), [(2, 3), (3, 2), (2, 2)])
+def test_a_factor_of_another_rank_than_the_settings_is_refused(down, up):
+    state = {
+        "a.weight": torch.zeros(5, 4), "a.lora_A.weight": torch.zeros(down, 4), "a.lora_B.weight": torch.zeros(5, up),
+    }  # fmt: skip
+    with pytest.raises(TrainError, match=f"'a' has factors of rank {down} and {up}, and its settings say 3"):
+        merge(state, Rank(3, 7.0), torch.float32)
+
+
+def test_weights_are_in_a_base_s_id_where_they_are_used(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+
+    def ids():
+        return [base_id(str(tmp_path), "", weights=used) for used in (False, True)]
+
+    before = ids()
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    after = ids()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+@pytest.mark.parametrize("times", [(1, 0), (2, 0), (2, 1)])
+def test_a_mark_that_is_missing_or_double_in_one_text_is_refused(times):
+    """Two and none would make as many states as there are texts."""
+    mark = torch.tensor([[at < n for at in range(3)] for n in times])
+    with pytest.raises(TrainError, match="each special token once"):
+        _at(torch.zeros(2, 3, 4), mark)
 
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch):

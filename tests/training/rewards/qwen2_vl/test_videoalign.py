@@ -288,7 +288,10 @@ def test_adapters_that_do_not_fit_their_settings_are_refused(given, state, lora,
     full = published.prefixed(published.with_peft(state, lora))
     published.write(full, tmp_path / "checkpoint-1" / "model.pth")
     settings = json.loads((tmp_path / "model_config.json").read_text())
-    for change, why in [({"lora_r": 8}, "has rank 4, and its settings say 8"), ({"lora_enable": False}, "an adapter")]:
+    for change, why in [
+        ({"lora_r": 8}, "rank 4 and 4, and its settings say 8"),
+        ({"lora_enable": False}, "an adapter"),
+    ]:
         changed = settings | {"peft_lora_config": settings["peft_lora_config"] | change}
         (tmp_path / "model_config.json").write_text(json.dumps(changed))
         with pytest.raises(TrainError, match=why):
