@@ -88,6 +88,11 @@ class Row:
         """Time of the VAE."""
         return (self.decoded * DECODE_FLOPS + self.encoded * ENCODE_FLOPS) / rates.vae / 1e12
 
+    def flops(self) -> tuple[int, int]:
+        """(matrix products, attention) of all calls of the network."""
+        products, attention = zip(*(calls.flops() for calls in self.calls), strict=True)
+        return sum(products), sum(attention)
+
     def network_seconds(self, rates: Rates) -> float:
         """Time of the network."""
         return sum(calls.seconds(rates) for calls in self.calls)
@@ -160,26 +165,29 @@ def report_rates() -> Rates:
 
 
 def lines(rows: list[Row], rates: Rates, fitted: Rates) -> Iterator[str]:
-    """Yield the table: modelled seconds and ratios, without and with the VAE's time, beside the report's ratios."""
+    """Yield the table: ratios of operations, of the network's time, and with the VAE's time, beside the report's."""
     bases = {row.seconds: row for row in rows if row.seconds}
     yield (
-        "| variant | calls | PFLOP | of it attention | network s | ratio | report | | VAE s | ratio with it | "
-        "| report leaves, s | reached from, VAE TFLOP/s |"
+        "| variant | calls | PFLOP | of it attention | ratio | report | | network s | ratio | | VAE s | ratio with it "
+        "| | report leaves, s | reached from, VAE TFLOP/s |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---" * 15 + "|"
     for row in rows:
-        products, attention = (sum(part) / 1e15 for part in zip(*(c.flops() for c in row.calls), strict=True))
         base, asked = bases[row.over], row.over / row.seconds if row.seconds > 0 else 0.0
+        operations = sum(row.flops()) / 1e15
+        counted = sum(base.flops()) / sum(row.flops())
         alone = base.network_seconds(rates) / row.network_seconds(rates)
         whole = base.total(rates) / row.total(rates)
         cells = (
             row.name,
             " + ".join(str(calls.count) for calls in row.calls),
-            f"{products + attention:.0f}",
-            f"{attention:.0f}",
+            f"{operations:.0f}",
+            f"{row.flops()[1] / 1e15:.0f}",
+            f"{counted:.2f}",
+            *((f"{asked:.2f}", _verdict(counted, asked)) if asked else ("", "")),
             f"{row.network_seconds(rates):.1f}",
             f"{alone:.2f}",
-            *((f"{asked:.2f}", _verdict(alone, asked)) if asked else ("", "")),
+            _verdict(alone, asked) if asked else "",
             f"{row.vae_seconds(rates):.1f}",
             f"{whole:.2f}",
             *((_verdict(whole, asked), *_left(row, base, rates, fitted)) if asked else ("", "", "")),

@@ -58,11 +58,13 @@ def test_a_free_vae_reaches_what_the_last_column_says():
         assert ("below" not in list(lines(rows, replace(rates, vae=vae), rates))[9]) is reached
 
 
-def test_ratios_of_the_network_alone_reach_those_of_the_report():
-    """Dense refinement of 189 frames only just does: 1410.6 s over 297.0 is 4.750, the report's is 4.719."""
+def test_ratios_of_operations_and_of_the_network_s_time_reach_those_of_the_report():
+    """Dense refinement of 189 frames only just does: 784 PFLOP over 163 are 4.82, 1410.6 s over 297.0 4.750; 4.719."""
     rates, rows = report_rates(), table()
     for row in rows:
         base = next(of for of in rows if of.seconds == row.over)
         assert base.network_seconds(rates) / row.network_seconds(rates) >= row.over / row.seconds
-    assert all(line.split(" | ")[7] == ("" if row.seconds == row.over else "reached")
-               for row, line in zip(rows, list(lines(rows, rates, rates))[2:], strict=True))  # fmt: skip
+        assert sum(base.flops()) / sum(row.flops()) >= row.over / row.seconds
+    said = ["" if row.seconds == row.over else "reached" for row in rows]
+    for column in (6, 9):
+        assert [line.split(" | ")[column] for line in list(lines(rows, rates, rates))[2:]] == said
