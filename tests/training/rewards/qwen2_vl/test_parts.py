@@ -1,5 +1,7 @@
 """Pixels, frames, instruction texts, rsLoRA, and the sentences where a library is missing."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -188,3 +190,22 @@ def test_levels_are_whole_and_luma_has_no_colour():
     assert (levels + offsets - (levels + offsets).round()).abs().max() < 1e-3
     grey = prepared(frames, (28, 56), CPU, grey=True) * torch.tensor(STD).view(1, 3, 1, 1) * 255 + offsets
     assert (grey - grey.mean(1, keepdim=True)).abs().max() < 1e-3
+
+
+def test_a_revision_of_the_hub_s_model_is_the_one_that_is_taken(tmp_path):
+    """From a cache of two revisions, without a network; a process of its own: settings are read once."""
+    cached = tmp_path / "models--team--judge"
+    for number, name in enumerate(("main", "v2")):
+        commit = str(number) * 40
+        (cached / "snapshots" / commit).mkdir(parents=True)
+        (cached / "snapshots" / commit / "config.json").write_text("{}")
+        (cached / "refs").mkdir(exist_ok=True)
+        (cached / "refs" / name).write_text(commit)
+    ask = "from reelwright.training.rewards.qwen2_vl.files import hub_folder as f; import sys; "
+    code = ask + "print(f('team/judge', sys.argv[1], ['config.json'], 'base').name)"
+    env = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    for revision, commit in (("", "0" * 40), ("v2", "1" * 40)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, revision], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == commit
