@@ -117,6 +117,8 @@ def test_a_checkpoint_holds_what_is_trained() -> None:
         parameter.requires_grad_(False)
     assert trainable_state(model)
     assert all(".lora.distil." in name for name in trainable_state(model))
+    next(model.parameters()).requires_grad_(True)  # of the base, which then changes too
+    assert set(trainable_state(model)) == set(model.state_dict())
 
 
 @pytest.mark.parametrize("kind", ["published", "trained"])
