@@ -75,11 +75,6 @@ class Spool:
         back[order] = np.arange(len(order))
         return one_batch(pieces).take(pa.array(back))
 
-    @property
-    def num_batches(self) -> int:
-        """How many batches there are, as they were taken."""
-        return len(self._starts) - 1
-
     def batch(self, at: int) -> pa.RecordBatch:
         """Return the batch that was taken as number `at`."""
         return self._held[at] if self._reader is None else self._reader.get_batch(at)

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+JOINED = 1024
+"""Sets that are held apart at most, before they are joined."""
+
 
 class RowSet:
     """Numbers in ranges. starts, ends: int64 [R], ascending; ranges [start, end) that do not touch."""
@@ -53,3 +56,20 @@ class RowSet:
         starts, ends = bounds[:-1], bounds[1:]
         kept = self.has(starts) & ~other.has(starts)
         return RowSet.joined([RowSet(starts[kept], ends[kept])])
+
+
+class GrowingRowSet:
+    """Numbers that come a few at a time, in any order, each counted once."""
+
+    def __init__(self) -> None:
+        self._sets: list[RowSet] = []
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Take numbers."""
+        self._sets.append(RowSet.of(numbers))
+        if len(self._sets) == JOINED:
+            self._sets = [RowSet.joined(self._sets)]
+
+    def __len__(self) -> int:
+        self._sets = [RowSet.joined(self._sets)]
+        return len(self._sets[0])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from reelwright.curation.keys.hashing import Hasher
 from reelwright.curation.keys.sorted_keys import KEY
 from reelwright.curation.keys.sorter import Sorter
-from reelwright.curation.store.known_said import said_of
+from reelwright.curation.store.known_said import is_valid, said_of
 from reelwright.curation.store.known_words import Words
 
 READ = ("uri", "md5", "source_id", "state", "duplicate_of", "cutting_fingerprint", "num_clips", "no_clip_reason",
@@ -44,7 +44,7 @@ class Records:
         """Take rows, with the columns READ. ids: uint64 [N], of the rows."""
         column = {name: rows.column(name) for name in READ}
         states = pc.index_in(column["state"], pa.array(STATES)).to_numpy(zero_copy_only=False).astype(np.uint8)
-        known = _is_valid(column["md5"])
+        known = is_valid(column["md5"])
         own = _bools(pc.not_equal(column["source_id"], column["uri"]))
         for name, texts, which in (("md5s", column["md5"], known), ("ids", column["source_id"], own)):
             self.sorters[name].add(self._rows(self._hash(texts.filter(pa.array(which))), ids[which], states[which]))
@@ -74,7 +74,7 @@ class Records:
         found["extra"][repeats] = text_keys(self._hash, column["duplicate_of"].filter(pa.array(repeats)))
         local = is_local(column["uri"])
         given = (pc.fill_null(column[name], NO_TIME).to_numpy(zero_copy_only=False) for name in ("bytes", "mtime_ns"))
-        found["stamp"] = np.where(local & _is_valid(column["mtime_ns"]), stamps(*given), 0)
+        found["stamp"] = np.where(local & is_valid(column["mtime_ns"]), stamps(*given), 0)
         late = (found["cutting"] == Words.OTHERS) | (found["reason"] == Words.OTHERS)
         beside = repeats & is_local(column["duplicate_of"])
         found["flags"] = states + LOCAL * local + SPANS * said.are_parts + BESIDE * beside + UNSURE * late
@@ -88,7 +88,7 @@ def state_of(records: np.ndarray) -> np.ndarray:
 
 def text_keys(hasher: Hasher, texts: pa.Array) -> np.ndarray:
     """Return uint64 [N]: half a key, equal for equal texts; 0 for none."""
-    known = _is_valid(texts)
+    known = is_valid(texts)
     keys = np.zeros(len(texts), np.uint64)
     if known.any():
         keys[known] = hasher(texts.filter(pa.array(known)))[0]
@@ -104,10 +104,6 @@ def stamps(sizes: Any, times: Any) -> np.ndarray:
 def is_local(uris: pa.Array) -> np.ndarray:
     """Return bool [N]: whether an address is one on a disk; so is none at all."""
     return ~_bools(pc.match_substring(uris, "://"))
-
-
-def _is_valid(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.is_valid(column).to_numpy(zero_copy_only=False))
 
 
 def _bools(values: pa.Array) -> np.ndarray:

@@ -38,7 +38,7 @@ def said_of(hasher: Hasher, column: dict[str, Any], ok: np.ndarray, cuttings: Wo
         cuttings: fingerprints of settings without those of parts; new ones are added.
     """
     captions, spans = _captions(column), pa.array([[]] * len(ok), PARTS_OF_A_FILE)
-    are_parts = ok & _is_valid(column["spans"])
+    are_parts = ok & is_valid(column["spans"])
     fingerprints = column["cutting_fingerprint"]
     found = cuttings.numbers(_where(~are_parts, fingerprints))
     some = np.flatnonzero(are_parts)
@@ -62,7 +62,7 @@ def _settings(fingerprint: str | None, parts: Sequence[tuple[float, float, Any]]
 def _captions(column: dict[str, Any]) -> pa.ListArray:
     """Return CAPTIONS [N] of the whole files: of several, all are in one column, and the first in another."""
     firsts, several = column["caption"], column["captions"]
-    known, listed = _is_valid(firsts), np.flatnonzero(_is_valid(several))
+    known, listed = is_valid(firsts), np.flatnonzero(is_valid(several))
     offsets = pa.array(np.append(0, np.cumsum(known)), pa.int32())
     found = pa.ListArray.from_arrays(offsets, firsts.drop_null().cast(pa.large_string()))
     return _put(found, listed, several.take(pa.array(listed)).cast(CAPTIONS)) if len(listed) else found
@@ -80,5 +80,6 @@ def _where(mask: np.ndarray, texts: pa.Array) -> pa.Array:
     return texts if mask.all() else texts.take(pa.array(np.arange(len(mask)), mask=~mask))
 
 
-def _is_valid(column: pa.Array) -> np.ndarray:
+def is_valid(column: pa.Array) -> np.ndarray:
+    """Return bool [N]: which rows have a value."""
     return np.asarray(column.is_valid())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from reelwright.annotate import Annotator, Frames, stored_needs
 from reelwright.annotate.contract import needs_of
 from reelwright.curation.store import Store
+from reelwright.curation.store.row_marks import ROW_ID
 from reelwright.curation.store.sql_text import literals
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from reelwright.pipelines.annotate.staleness import Staleness
@@ -24,7 +25,7 @@ ROWS_AT_ONCE = 2048  # rows read together: a look-up scans what its index does n
 class Batch:
     """Clips for the same annotators. rows: each clip's columns that they read, with the columns' fingerprints.
 
-    expected: annotator -> the fingerprint that would be current, for each clip.
+    expected: annotator -> the fingerprint that would be current, for each clip. row_ids: uint64 [clips], the store's.
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,7 @@ class Batch:
     source_md5s: tuple[str, ...]
     expected: Mapping[str, tuple[str, ...]]
     rows: tuple[dict[str, Any], ...]
+    row_ids: np.ndarray
 
 
 def batches_of(
@@ -94,10 +96,10 @@ def _fill(weights: Sequence[int], start: int, clips: int, frame_bytes: int) -> i
 
 
 def _batch(stretch: Stretch, names: tuple[str, ...], indices: np.ndarray, rows: Sequence[dict[str, Any]]) -> Batch:
-    clips = stretch.clips.select(["clip_id", "source_md5"]).take(indices)
-    ids, md5s = clips.column(0).to_pylist(), clips.column(1).to_pylist()
+    clips = stretch.clips.select(["clip_id", "source_md5", ROW_ID]).take(indices)
+    ids, md5s, row_ids = clips.column(0).to_pylist(), clips.column(1).to_pylist(), clips.column(2).to_numpy()
     expected = {name: tuple(stretch.expected[name].take(pa.array(indices)).to_pylist()) for name in names}
-    return Batch(names, tuple(ids), tuple(md5s), expected, tuple(rows))
+    return Batch(names, tuple(ids), tuple(md5s), expected, tuple(rows), row_ids)
 
 
 class _Rows:

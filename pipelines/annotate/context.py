@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from reelwright.annotate.keys import Keys
+from reelwright.curation.keys.row_set import GrowingRowSet
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
 from reelwright.pipelines.recipes.curation import CurateRecipe
@@ -19,8 +20,8 @@ class Report:
         failed: Clips whose annotation failed.
         unmeasured: Done clips in which there was nothing to measure.
         postponed: Clips left for another run.
-        tried: Clips that an annotator of clips was tried on.
         seconds: Time of computing, on whatever worker; that of decoding under "decode".
+        clips: Ids of the rows of clips that some annotator was tried on.
         why_postponed: The reason, as a sentence.
         why_unmeasured: That of the first clip.
         failed_before: Annotations that failed in earlier runs and were not tried again, where nothing else was to do.
@@ -31,17 +32,12 @@ class Report:
     failed: Counter[str] = field(default_factory=Counter)
     unmeasured: Counter[str] = field(default_factory=Counter)
     postponed: Counter[str] = field(default_factory=Counter)
-    tried: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+    clips: GrowingRowSet = field(default_factory=GrowingRowSet)
     why_postponed: dict[str, str] = field(default_factory=dict)
     why_unmeasured: dict[str, str] = field(default_factory=dict)
     failed_before: int = 0
     usage: Usage = field(default_factory=no_usage)
-
-    @property
-    def clips(self) -> int:
-        """Number of clips that the busiest annotator was tried on; others may have had other clips to do."""
-        return max(self.tried.values(), default=0)
 
 
 @dataclass(frozen=True)

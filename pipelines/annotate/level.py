@@ -83,6 +83,7 @@ class Level:
         return batches_of(self.store, self.staleness, annotators, clips=clips, frame_bytes=frame_bytes)
 
     def _collect(self, lane: Lane, outcome: Outcome) -> None:
+        self.report.clips.add(outcome.batch.row_ids[list(outcome.clips)])
         for index, result in zip(outcome.clips, outcome.results, strict=True):
             clip_id = outcome.batch.clip_ids[index]
             computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result.columns)
@@ -90,7 +91,6 @@ class Level:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
             self.resolver.works(computed, clip_id)
             self.report.done.update(computed)
-            self.report.tried.update(outcome.batch.names)
             self.report.seconds.update(result.seconds)
             for failed in result.failures:
                 if failed.postponed:

@@ -20,6 +20,7 @@ from reelwright.curation.keys.hashing import Hasher
 from reelwright.curation.results import UNMEASURABLE
 from reelwright.curation.store import Store
 from reelwright.curation.store.failures import unresolved_clips
+from reelwright.curation.store.row_marks import ROW_ID
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from reelwright.pipelines.annotate.row_flags import RowFlags
 from reelwright.pipelines.annotate.stretch import (
@@ -64,9 +65,10 @@ class Staleness:
         self._retry_failed, self._where, self._size = retry_failed, where, stretch
         dataset = store.dataset("clips")
         self.version: int = dataset.version
-        self._schema, self._producers = dataset.schema, producers_of(store)
+        self._schema = dataset.schema.append(pa.field(ROW_ID, pa.uint64()))
+        self._producers = producers_of(store)
         columns = {f"{n}_fingerprint" for a in annotators.values() for n in [a.name, *reads(a, self._producers)]}
-        self._columns = [*FACTS, *sorted(columns & set(self._schema.names))]
+        self._columns = [ROW_ID, *FACTS, *sorted(columns & set(self._schema.names))]
         self._ready: dict[str, RowFlags | None] = {}
         self._failures: dict[str, tuple[pa.Array, set[tuple[str, str]]]] = {}
         self._only: Stretch | None = None

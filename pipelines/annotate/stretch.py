@@ -19,7 +19,7 @@ FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")
 class Stretch:
     """One look at some clips.
 
-    clips: one row per clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
+    clips: one row per clip, in the table's order: ROW_ID, FACTS and fingerprints. states: annotator -> uint8 [clips].
     expected: annotator -> the fingerprint that would be current, for each clip. version: of `clips` in the store.
     """
 

@@ -43,7 +43,7 @@ def curate(
         )
         summary, report = run_all(opened, recipe, found, quiet=True, **options)
     assert summary.adds_up
-    summary.stage_seconds["annotated again"] = report.clips
+    summary.stage_seconds["annotated again"] = len(report.clips)
     return summary
 
 

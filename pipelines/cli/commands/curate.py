@@ -132,7 +132,7 @@ def _recipe(
 
 
 def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
-    caught_up = report.clips
+    caught_up = len(report.clips)
     new = summary.inputs - summary.done_before
     lines = [
         f"{summary.inputs} inputs = {summary.ok} ok + {summary.duplicate} duplicate + {summary.failed} failed"

@@ -112,6 +112,9 @@ def test_batches_hold_every_stale_clip_once_with_the_fingerprint_that_it_will_ha
     assert [c for batch in batches for c in batch.clip_ids] == [f"c{n:02}" for n in range(CLIPS) if n % 5 and n != 7]
     assert {f for batch in batches for f in batch.expected["blur"]} == {annotators["blur"].fingerprint}
     assert all(len(batch.clip_ids) == len(batch.rows) == len(batch.expected["blur"]) <= 3 for batch in batches)
+    stored = store.dataset("clips").to_table(columns=["clip_id"], with_row_id=True)
+    row_of = dict(zip(stored["clip_id"].to_pylist(), stored["_rowid"].to_pylist(), strict=True))
+    assert all(batch.row_ids.tolist() == [row_of[c] for c in batch.clip_ids] for batch in batches)
 
 
 def test_flags_are_those_of_their_stretch():
