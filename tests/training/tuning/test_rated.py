@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from reelwright.annotate.chat.payload import jpegs, pixels
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.curation.media.frames import Frames, read
+from reelwright.curation.media.unencoded import Unencoded, read_unencoded
 from reelwright.curation.store import Store
 from reelwright.training.distributed.world import World
 from reelwright.training.rewards.calling import score
@@ -21,6 +23,7 @@ from reelwright.training.tuning.preference import greyed, tie_loss
 from reelwright.training.tuning.recipe import JudgeRecipe, RewardRecipe, load_tune_recipe
 from reelwright.training.tuning.run import TuneJob, read_result, run_tuning
 from reelwright.training.tuning.samples import LeftOut
+from reelwright.training.tuning.scoring import VideoScorer
 from tests.annotate.chat import checkpoints
 from tests.training.tuning.miniature import SETTINGS, clip, rated_store
 
@@ -83,6 +86,27 @@ def test_scores_of_the_loaded_reward_are_those_that_were_measured(reward, store)
     (found,) = score(made, [Video(frames, 4.0, prompt)])
     expect = (row["first"]["overall"] - told["mean"]) / told["std"]
     assert abs(found - expect) < 0.15  # frames went through the encoder's colours once more
+
+
+def test_frames_are_judged_as_the_jpegs_that_it_was_tuned_on(reward):
+    """Noise, which JPEG changes: the score is of what comes out of it, and not of the frames as they were."""
+    scorer = VideoScorer(reward.folder / "model", "float32", "cpu")
+    recipe = scorer.settings.recipe
+    frames = np.random.default_rng(0).integers(0, 256, (8, 56, 56, 3), np.uint8)
+    needs = [need for need in recipe.sampling.needs if isinstance(need, Frames)]
+    facts, (seen,) = read_unencoded(Unencoded(frames, 4.0), needs)
+    seen, _ = recipe.sampling.seen(seen, facts)
+
+    def by_hand(shown: np.ndarray) -> float:
+        row = scorer.objective.row("a dog", shown, 2.0 / len(shown))
+        with torch.inference_mode():
+            scores = scorer.objective.scores(scorer.network, [row], torch.device("cpu"))[0]
+        return scorer.settings.normalised(scores.tolist())["overall"]
+
+    assert recipe.jpeg_quality == 90
+    found = scorer(frames, 4.0, "a dog")["overall"]
+    assert found == pytest.approx(by_hand(pixels(jpegs(seen, 90))), abs=1e-6)
+    assert abs(found - by_hand(seen)) > 1e-3
 
 
 @pytest.mark.parametrize("parameters", [{"checkpoint": ""}, {"checkpoint": "nowhere"}])
