@@ -108,7 +108,7 @@ class Collector:
             number, bits = records["number"] >> SHIFT, records["number"] & (IS_ROW | IS_TOLD)
             is_told = bits & IS_TOLD != 0
             if not is_told.any():
-                found = records[first]
+                found = records.take(first)
                 found["number"] = number[first]
                 yield found
                 also.append(np.zeros(0, bool))
@@ -116,7 +116,7 @@ class Collector:
             rows = np.add.reduceat(is_told.astype(np.int64), first)
             last = np.maximum.reduceat(np.where(is_told, np.arange(len(records)), -1), first)
             asks = np.logical_or.reduceat(bits == IS_ROW, first)
-            found = records[np.where(rows > 0, last, first)]
+            found = records.take(np.where(rows > 0, last, first))
             found["number"] = np.where(rows > 0, number[last] + plain, number[first])
             together = (rows > 1) | ((rows > 0) & asks)
             found["number"][together] = joined + np.arange(together.sum())

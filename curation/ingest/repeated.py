@@ -35,7 +35,7 @@ def repeated_ids(files: Listing) -> RepeatedIds:
     def of_several() -> Any:
         nonlocal count
         for records in sorter.parts():
-            some = records[shares(records)]
+            some = records.compress(shares(records))
             count += int(begins(some).sum())
             repeats[some["number"] - first] = True
             yield some

@@ -115,10 +115,10 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 
 def sort(records: np.ndarray) -> np.ndarray:
     """Return records by key; those with one key stay in their order."""
-    found = records[np.argsort(records["upper"], kind="stable")]
+    found = records.take(np.argsort(records["upper"], kind="stable"))  # several times as fast as records[…]
     upper, lower = found["upper"], found["lower"]
     if ((upper[1:] == upper[:-1]) & (lower[1:] < lower[:-1])).any():  # halves that two keys share: hardly ever
-        return found[np.lexsort((lower, upper))]
+        return found.take(np.lexsort((lower, upper)))
     return found
 
 

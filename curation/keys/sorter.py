@@ -54,6 +54,6 @@ class Sorter:
         start = int(self._runs[-1][-1]) if self._runs else 0
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="reel-")  # noqa: SIM115 - closed once all is sorted
-        records[np.argsort(parts, kind="stable")].tofile(self._file)
+        records.take(np.argsort(parts, kind="stable")).tofile(self._file)
         self._file.flush()
         self._runs.append(start + np.append(0, ends))

@@ -111,7 +111,7 @@ class KnownIndex:
                 for later in self.segments[at + 1 :]:
                     if len(later.updated):
                         kept &= ~later.updated.has(records["row"])
-                there.append(records if kept.all() else records[kept])
+                there.append(records if kept.all() else records.compress(kept))
         if len(there) == 1:
             return there[0]
         found = np.concatenate([np.zeros(0, kind), *there])
@@ -148,7 +148,7 @@ class KnownIndex:
     def good(self, number: int) -> np.ndarray:
         """Return the records of MD5s of sources that are ok, of one of PARTS ranges of keys, sorted."""
         records = self.part("md5s", number)
-        return records[records["state"] == OK]
+        return records.compress(records["state"] == OK)
 
     def _note_several(self, found: Changes) -> None:
         """Note rows whose address has several: those there were, and those that have the address of a new one."""
@@ -167,7 +167,7 @@ class KnownIndex:
             return
         for number in range(PARTS):
             records = self.part("uris", number)
-            yield records[shares(records)]
+            yield records.compress(shares(records))
 
     def _merge(self) -> None:
         """Put all segments into one."""
