@@ -146,7 +146,9 @@ def _compare(store: str, prompt: str, video: Path) -> None:
     ids = opened.sql(clip, params=[prompt])["clip_id"].to_pylist()
     rows = [(f"clip {name}", mp4) for name, mp4 in opened.read_media(ids)]
     picture = clips_sheet([*rows, (f"generated: {prompt}", video.read_bytes())], columns=1, tile_height=192)
-    video.with_suffix(".png").write_bytes(picture)
+    begun = video.with_suffix(".part")
+    begun.write_bytes(picture)
+    begun.replace(video.with_suffix(".png"))
 
 
 def _with_captions(folder: Path) -> Path:
