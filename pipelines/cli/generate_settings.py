@@ -54,11 +54,22 @@ class Asked:
 
         return self.shape.fps or (PUBLISHED_FPS if self.sampling.published else self.source.fps)
 
-    def settings(self, loras: Sequence[LoRA], text: TextConfig | None) -> tuple[Settings, InitialFrames | None]:
+    def settings(
+        self, loras: Sequence[LoRA], text: TextConfig | None, expert: Expert | None = None
+    ) -> tuple[Settings, InitialFrames | None]:
         """Return the settings of the sampler, and the frames that a video begins with.
 
         The options stand over what a distilled network or LoRA wants, over the settings of the recipe's samples, over
-        the published ones. Raises ModelError or UserError before any weights are read.
+        the published ones.
+
+        Args:
+            loras: that are sampled with.
+            text: encoder in place of the recipe's.
+            expert: how the one that refines was trained; its timing says which frames a refined video begins with.
+
+        Raises:
+            ModelError: sizes do not go together; no weights have been read yet.
+            UserError: a file that the video begins with cannot be read.
         """
         from reelwright.model.config import LONGCAT_VIDEO
         from reelwright.model.sampling.settings import Settings, Shape
@@ -77,7 +88,7 @@ class Asked:
             known |= PARITY | {"guidance": max(1.0, known.get("guidance", 4.0))}
         settings = Settings.of(**known)
         settings.check(self.source.recipe.model.patch_size if self.source.recipe else LONGCAT_VIDEO.patch_size)
-        refinement = self.refine.refinement() if self.refine.refine else None
+        refinement = self.refine.refinement(expert.settings if expert else None) if self.refine.refine else None
         if refinement is not None:
             refinement.plan(settings.shape.frames, settings.shape.height, settings.shape.width)
         initial = beginning.read(settings, self.fps, refinement)

@@ -29,6 +29,12 @@ CUT_SHORT_S = 0.2  # that a whole file's header and its last frame may differ by
 Fit = Literal["cover", "stretch"]
 """How a picture gets its size: cover scales it and cuts its edges off, stretch changes its proportions."""
 
+Part = tuple[int, int] | None
+"""Width and height whose proportions the part of a picture has that covers the size; None: those of the size itself.
+
+A first stage of 832x480 that is refined to 1280x704 is stretched a little, so what it begins with has to be as well.
+"""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -54,18 +60,21 @@ class Shown:
         )
 
 
-def read_image(path: Path, size: tuple[int, int], fit: Fit = "cover") -> "Tensor":
+def read_image(path: Path, size: tuple[int, int], fit: Fit = "cover", part: Part = None) -> "Tensor":
     """[3, H, W] in -1..1. size: width, height. Raises UserError."""
-    return _frames("decode_image", path, {"path": str(path), "size": size, "fit": fit})[:, 0]
+    return _frames("decode_image", path, {"path": str(path), "size": size, "fit": fit, "part": part})[:, 0]
 
 
-def read_end(path: Path, size: tuple[int, int], count: int, fps: float, fit: Fit = "cover") -> "Tensor":
+def read_end(
+    path: Path, size: tuple[int, int], count: int, fps: float, fit: Fit = "cover", part: Part = None
+) -> "Tensor":
     """Read the last `count` frames of a video at a constant rate, [3, F, H, W] in -1..1; fewer if it is shorter.
 
     Raises:
         UserError: the video cannot be read.
     """
-    return _frames("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps, "fit": fit})
+    arguments = {"path": str(path), "size": size, "count": count, "fps": fps, "fit": fit, "part": part}
+    return _frames("decode_end", path, arguments)
 
 
 def read_span(path: Path, size: tuple[int, int], start: int, stop: int, *, fps: float, fit: Fit = "cover") -> "Tensor":
@@ -106,9 +115,9 @@ def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> Any:
 # --- inside the sandbox ----------------------------------------------------------------------------------------------
 
 
-def decode_image(path: str, size: tuple[int, int], fit: Fit) -> tuple[list[int], list[bytes]]:
+def decode_image(path: str, size: tuple[int, int], fit: Fit, part: Part) -> tuple[list[int], list[bytes]]:
     """([1, H, W, 3], uint8 RGB)."""
-    return _pack([fitted(_picture(path), *size, fit)])
+    return _pack([fitted(_picture(path), *size, fit, part)])
 
 
 def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
@@ -146,10 +155,12 @@ def _picture(path: str) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def decode_end(path: str, size: tuple[int, int], count: int, fps: float, fit: Fit) -> tuple[list[int], list[bytes]]:
+def decode_end(
+    path: str, size: tuple[int, int], count: int, fps: float, fit: Fit, part: Part
+) -> tuple[list[int], list[bytes]]:
     """([F, H, W, 3], uint8 RGB): what a player shows at the last frame's time and at steps of 1/fps before it."""
     begin = _last_time(path) - (count - 1) / fps - SLACK_S
-    shown = _frames_from(path, size, begin, fit) or _frames_from(path, size, -math.inf, fit)
+    shown = _frames_from(path, size, begin, fit, part) or _frames_from(path, size, -math.inf, fit, part)
     if not shown:
         raise MediaError("decode", "no frame of the video decodes")
     end, picked = shown[-1][0], []
@@ -178,10 +189,12 @@ def decode_span(
     return _pack(picked)
 
 
-def fitted(picture: np.ndarray, width: int, height: int, fit: Fit) -> np.ndarray:
+def fitted(picture: np.ndarray, width: int, height: int, fit: Fit, part: Part = None) -> np.ndarray:
     """Give a picture [h, w, 3] its size."""
     import cv2
 
+    if fit == "cover" and part is not None:
+        return _shown_through(picture, part, width, height)
     if fit == "cover":
         return cover(picture, width, height)
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LANCZOS4)
@@ -196,6 +209,17 @@ def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     large = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (h - height) // 2, (w - width) // 2
     return large[top : top + height, left : left + width]
+
+
+def _shown_through(picture: np.ndarray, part: tuple[int, int], width: int, height: int) -> np.ndarray:
+    """Cut the middle with the proportions of `part` out of [h, w, 3], and give it the size."""
+    import cv2
+
+    h, w = picture.shape[:2]
+    wide, tall = min(w, max(1, round(h * part[0] / part[1]))), min(h, max(1, round(w * part[1] / part[0])))
+    top, left = (h - tall) // 2, (w - wide) // 2
+    how = cv2.INTER_AREA if wide > width or tall > height else cv2.INTER_CUBIC
+    return cv2.resize(picture[top : top + tall, left : left + wide], (width, height), interpolation=how)
 
 
 def _first_time(path: str) -> float:
@@ -221,7 +245,7 @@ def _last_time(path: str) -> float:
 
 
 def _frames_from(
-    path: str, size: tuple[int, int], begin_s: float, fit: Fit, *, end_s: float = math.inf
+    path: str, size: tuple[int, int], begin_s: float, fit: Fit, part: Part = None, *, end_s: float = math.inf
 ) -> list[tuple[float, np.ndarray]]:
     """(seconds, picture) of the frame that is on at `begin_s` and of all later ones up to `end_s`."""
     found: list[tuple[float, np.ndarray]] = []
@@ -239,7 +263,7 @@ def _frames_from(
                 break
             if time_s <= begin_s:
                 found.clear()
-            found.append((time_s, fitted(_turned(frame, video), *size, fit)))
+            found.append((time_s, fitted(_turned(frame, video), *size, fit, part)))
     return found
 
 

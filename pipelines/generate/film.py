@@ -82,7 +82,7 @@ class Film:
         count = 1 if begin.image is not None else given
         if count >= frames:
             raise UserError(f"{file} has {frames} frames at {rate:g} fps, and {count} of them are said to be given")
-        large_ones = begin.read_large((to.width, to.height), count, rate, how)
+        large_ones = begin.read_large((to.width, to.height), size, count, rate, how)
         return cls(file, size, frames, rate, to, count, large_ones, shown.cut_short(file))
 
     def first_stage(self) -> FirstStage:

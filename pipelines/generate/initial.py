@@ -83,23 +83,26 @@ class Beginning:
         """Read what the refined video begins with, from the file itself and not from the small frames."""
         shape = settings.shape
         to = refined_size(shape.height, shape.width, refinement.to, multiple=refinement.side_multiple)
-        return self.read_large((to.width, to.height), given, fps, refinement)
+        return self.read_large((to.width, to.height), (shape.width, shape.height), given, fps, refinement)
 
-    def read_large(self, size: tuple[int, int], given: int, fps: float, refinement: Refinement) -> Tensor:
+    def read_large(
+        self, size: tuple[int, int], small: tuple[int, int], given: int, fps: float, refinement: Refinement
+    ) -> Tensor:
         """Read the first frames of a refined video, [3, n, H, W], each as it is shown at its time.
 
         Args:
             size: width, height of the refined video.
+            small: those of the first stage; the same part of each frame is shown, so that nothing jumps after them.
             given: frames of the first stage, at `fps`.
             fps: of the first stage.
             refinement: how it is refined. With its published timing the frames end where the first stage's end, so they
                 begin one frame of the result earlier.
         """
         if self.image is not None:
-            return read_image(self.image, size, self.fit).unsqueeze(1)
+            return read_image(self.image, size, self.fit, small).unsqueeze(1)
         assert self.video is not None
         count = refinement.output_condition(given)
-        frames = read_end(self.video, size, count, fps * refinement.times, self.fit)
+        frames = read_end(self.video, size, count, fps * refinement.times, self.fit, small)
         missing = count - frames.shape[1]  # 13 frames at 15 per second span 25 at 30, where 26 are wanted
         return _repeat_first(frames, missing)
 

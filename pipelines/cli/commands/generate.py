@@ -64,7 +64,8 @@ def generate(
     loras, text = weights.loras(checkpoint), weights.text_config()
     check_network(checkpoint, source.recipe, loras, refines=refine.refine is not None)
     finer = refinement_lora(refine.refine, checkpoint) if refine.refine else None
-    settings, initial = asked.settings(loras, text)
+    expert = Expert() if sampling.published else expert_of(finer, source.recipe)
+    settings, initial = asked.settings(loras, text, expert)
     device, dtype = machine.device_and_dtype()
     settings = settings.changed(bf16_t=asked.published and dtype == "bf16")
     options = LoadOptions(
@@ -79,7 +80,6 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
-    expert = Expert() if sampling.published else expert_of(finer, source.recipe)
     stage = second_stage(refine, finer, machine, settings, expert) if finer else None
     loaded = load(source, options)
     request = Request(

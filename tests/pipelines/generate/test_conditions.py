@@ -12,7 +12,7 @@ from reelwright.model.config import Timing
 from reelwright.model.refinement.plan import Refinement
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
-from reelwright.pipelines.generate.conditions import read_end, read_image, read_shown, read_span
+from reelwright.pipelines.generate.conditions import Fit, read_end, read_image, read_shown, read_span
 from reelwright.pipelines.generate.film import Film
 from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.spool import Spool
@@ -43,6 +43,24 @@ def test_what_a_refined_video_begins_with_is_shown_at_its_time(film: Path, timin
     assert small == [31, 33, 35, 37, 39]
     assert large == list(range(31, 40) if timing == "exact" else range(30, 40))
     assert how.plan(9, 96, 160, 5).padding.condition == len(large)
+
+
+@pytest.mark.parametrize("picture", [(832, 480), (960, 540), (480, 640)])
+@pytest.mark.parametrize("fit", ["cover", "stretch"])
+def test_what_a_refined_video_begins_with_shows_the_same_part_as_its_first_stage(
+    picture: tuple[int, int], fit: Fit, tmp_path: Path
+) -> None:
+    """832x480 is refined to 1280x704, which is wider: a picture that covered each by itself would jump by 17 rows."""
+    ramps = np.zeros((picture[1], picture[0], 3), np.uint8)
+    ramps[..., 0], ramps[..., 1] = np.linspace(0, 250, picture[0]), np.linspace(0, 250, picture[1])[:, None]
+    cv2.imwrite(str(tmp_path / "ramps.png"), ramps)
+    how = Refinement()
+    begun = Beginning(image=tmp_path / "ramps.png", fit=fit).read(Settings.of(width=832, height=480), 15, how)
+    assert begun is not None
+    assert begun.large is not None
+    enlarged = how.plan(1, 480, 832).enlarge(begun.frames[None])[0]
+    assert begun.large.shape[2:] == enlarged.shape[2:] == (704, 1280)
+    assert (begun.large - enlarged[:, :1]).abs().max() * 127.5 < 2, "levels; 6.3 where each covered its own size"
 
 
 def test_footage_refined_in_space_alone_keeps_its_frame_rate_up_to_the_result_s(film: Path) -> None:

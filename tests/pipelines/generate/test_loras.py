@@ -236,6 +236,7 @@ def test_an_expert_refines_as_it_was_trained(run: Path, here: Invoke, film: Path
     ours = (0.4, "exact", 1, 7.0, (2, 2, 2, 0.25))
     assert refined("generate", *first, "--refine", "fine") == ours
     assert refined("generate", *first, "--refine", "fine", "--timing", "published")[1] == "published"
+    assert refined("generate", *first, "--refine", "fine", "--video", film, "--overlap", "5") == ours
     published = (0.5, "published", 4, 12.0, (4, 4, 4, 1 / 16))
     parity = ("--published", "--size", "64x48", "--steps", "1")
     assert refined("generate", *first, "--refine", "fine", *parity) == published
