@@ -1,5 +1,6 @@
 """Where a thing is from that is no checkpoint: an export, weights, a LoRA file, generated video, a clip."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -264,24 +265,39 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
 
 
-def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
+def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator[Origin | Lineage]:
     """Weights and LoRAs that are still at their paths; a checkpoint's own file names its origin."""
     for path in _places_of(said, "weights"):
         if path.exists():
             yield _weights(path, store)
     yield from _first_stage(said, store)
-    begun = _stated_file(said, "begins_with")
-    if begun is not None and begun.suffix.lower() in FILMED and begun.is_file():
-        with suppress(UserError):  # footage, which says nothing of itself
-            yield _generated(begun, store)
+    yield from _file_used(said, "begins_with", store)
 
 
-def _first_stage(said: Mapping[str, Any], store: Store | None) -> Iterator[Origin]:
+def _first_stage(said: Mapping[str, Any], store: Store | None) -> Iterator[Origin | Lineage]:
     """Yield the origin of the video that a file was refined from: it carries that video's record, if it had one."""
     file, stated = _stated_file(said, "refined_from"), said.get("refined_from")
     about = stated.get("about") if isinstance(stated, Mapping) else None
     if file is not None and isinstance(about, Mapping):
         yield _said_of_generated(file, about, store)
+    else:
+        yield from _file_used(said, "refined_from", store)
+
+
+def _file_used(said: Mapping[str, Any], name: str, store: Store | None) -> Iterator[Origin | Lineage]:
+    """Yield the origin of a file that a record names, a generated one or a clip of an export, if it is still that."""
+    file = _stated_file(said, name)
+    if file is None or file.suffix.lower() not in FILMED or not _has_hash(file, said[name].get("sha256")):
+        return
+    with suppress(UserError):  # footage, which says nothing of itself
+        yield find_origin(str(file), store)
+
+
+def _has_hash(file: Path, digest: Any) -> bool:
+    if not file.is_file() or file.stat().st_size > MOST_HASHED:
+        return False
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() == digest
 
 
 def _stated_file(said: Mapping[str, Any], name: str) -> Path | None:
@@ -291,7 +307,19 @@ def _stated_file(said: Mapping[str, Any], name: str) -> Path | None:
 
 
 def _missing(said: Mapping[str, Any]) -> list[str]:
-    return [f"{path} is no longer there" for path in _places_of(said, "checkpoint", "weights") if not path.exists()]
+    """Warn of files that a record names and that are gone, or are others now."""
+    gone = [f"{path} is no longer there" for path in _places_of(said, "checkpoint", "weights") if not path.exists()]
+    return [*gone, *(f"{path} has been replaced since" for path in _replaced(said))]
+
+
+def _replaced(said: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield files that have another hash than the record says."""
+    named = [(said.get(name), "sha256") for name in ("refined_from", "begins_with")]
+    named += [(one, "file_sha256") for one in said["loras"]] if isinstance(said.get("loras"), list) else []
+    for stated, key in named:
+        file = _stated_file({"": stated}, "")
+        if file is not None and file.is_file() and key in stated and not _has_hash(file, stated[key]):
+            yield file
 
 
 def _places_of(said: Mapping[str, Any], *names: str) -> list[Path]:

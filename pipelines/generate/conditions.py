@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from reelwright.curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of
+from reelwright.curation.media.colour import hdr_kind
+from reelwright.curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of, side_data_of
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import square_size, upright_sar
 from reelwright.curation.media.sandbox import Sandbox
 from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.media.streams import choose_sound
 from reelwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Shown:
     """How a player shows a video.
 
     width, height: in pixels, upright and square. rate: of its frames, per second. claimed_s: its length as its header
-    says, 0 where it says none.
+    says, 0 where it says none. hdr: kind of HDR, sdr where it is none.
     """
 
     width: int
@@ -49,6 +51,13 @@ class Shown:
     duration_s: float = 0.0
     rate: float = 0.0
     claimed_s: float = 0.0
+    hdr: str = "sdr"
+    has_sound: bool = False
+
+    def faults(self, path: Path) -> str:
+        """Say what a person should know of a file before its frames are used; empty where there is nothing."""
+        pale = "" if self.hdr == "sdr" else f"{path} is HDR ({self.hdr}) and is read as it is coded, which looks pale"
+        return "; ".join(filter(None, [self.cut_short(path), pale]))
 
     def cut_short(self, path: Path) -> str:
         """Say that a file ends before its header says, as a download that broke off does; empty where it does not."""
@@ -120,11 +129,11 @@ def decode_image(path: str, size: tuple[int, int], fit: Fit, part: Part) -> tupl
     return _pack([fitted(_picture(path), *size, fit, part)])
 
 
-def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
-    """([width, height, seconds, frames per second, seconds by the header], nothing)."""
+def decode_shown(path: str, is_image: bool) -> tuple[list[Any], list[bytes]]:
+    """([width, height, seconds, frames per second, seconds by the header, kind of HDR, has sound], nothing)."""
     if is_image:
         picture = _picture(path)
-        return [picture.shape[1], picture.shape[0], 0.0, 0.0, 0.0], []
+        return [picture.shape[1], picture.shape[0]], []
     with Video(path) as video:
         first = next(video.frames(), None)
         if first is None:
@@ -133,7 +142,8 @@ def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
         rate = float(video.stream.average_rate or video.stream.guessed_rate or 0)
         begin = float((first.pts or 0) * video.time_base)
         claimed = float((video.stream.duration or 0) * video.time_base)
-    return [width, height, _last_time(path) - begin + (1 / rate if rate else 0.0), rate, claimed], []
+        coded = [hdr_kind(first, side_data_of(first)), choose_sound(video.container) is not None]
+    return [width, height, _last_time(path) - begin + (1 / rate if rate else 0.0), rate, claimed, *coded], []
 
 
 def _picture(path: str) -> np.ndarray:

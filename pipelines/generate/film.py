@@ -19,6 +19,7 @@ from reelwright.pipelines.generate.loaded import Loaded
 from reelwright.pipelines.generate.loras import sha256
 from reelwright.pipelines.generate.refine import (
     SecondStage,
+    about_beginning,
     about_refined,
     check_video,
     recorded_versions,
@@ -31,8 +32,8 @@ from reelwright.pipelines.generate.run import memory_may_end, write_videos
 class Film:
     """A video file that is refined: frame k is what a player shows at k / fps.
 
-    size: width, height that it is read at. given: of its first frames, those that were given, and what gave them. note:
-    what is wrong with the file, if anything is.
+    size: width, height that it is read at. given: of its first frames, those that were given; condition: these at the
+    refined size; begins_with: the file that gave them. note: what to know of the video, if anything.
     """
 
     file: Path
@@ -42,7 +43,8 @@ class Film:
     plan_size: Size
     given: int = 0
     condition: Tensor | None = None  # [3, n, H, W]
-    note: str = ""  # of a file that is not whole
+    begins_with: Path | None = None
+    note: str = ""
 
     @classmethod
     def read(
@@ -76,14 +78,16 @@ class Film:
         to = refined_size(shown.height, shown.width, how.to, multiple=how.side_multiple)
         large = shown.width * shown.height > to.width * to.height
         size = (to.width, to.height) if large else (shown.width, shown.height)
+        silent = f"the sound of {file} does not come along" if shown.has_sound else ""
+        note = "; ".join(filter(None, [shown.faults(file), silent]))
         begin = Beginning(*begins)
         if begin.file is None:
-            return cls(file, size, frames, rate, to, note=shown.cut_short(file))
+            return cls(file, size, frames, rate, to, note=note)
         count = 1 if begin.image is not None else given
         if count >= frames:
             raise UserError(f"{file} has {frames} frames at {rate:g} fps, and {count} of them are said to be given")
         large_ones = begin.read_large((to.width, to.height), size, count, rate, how)
-        return cls(file, size, frames, rate, to, count, large_ones, shown.cut_short(file))
+        return cls(file, size, frames, rate, to, count, large_ones, begin.file, note)
 
     def first_stage(self) -> FirstStage:
         """Return it as the refiner takes it; it is decoded window by window."""
@@ -139,6 +143,7 @@ def refine_film(
             "seed": seed,
             "fps": film.fps * stage.how.times,
             "refined_from": {"file": str(film.file.absolute()), "sha256": sha256(film.file), "about": tag},
+            "begins_with": about_beginning(film.begins_with, film.given) if film.begins_with else None,
             **loaded.about,
             **about_refined(loaded.about, stage, text),
             "versions": recorded_versions(),

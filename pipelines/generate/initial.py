@@ -76,7 +76,7 @@ class Beginning:
         note = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
         if usable < overlap:
             note = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-        note = "; ".join(filter(None, [read_shown(video).cut_short(video), note]))
+        note = "; ".join(filter(None, [read_shown(video).faults(video), note]))
         return frames[:, frames.shape[1] - usable :], note
 
     def _large(self, settings: Settings, given: int, fps: float, refinement: Refinement) -> Tensor:

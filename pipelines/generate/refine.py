@@ -4,6 +4,7 @@ from collections.abc import Generator as Yields
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from reelwright.model.refinement.plan import Refinement
 from reelwright.model.refinement.refiner import FirstStage, Refiner
 from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sparse import attending_by
-from reelwright.pipelines.generate.loras import LoRA
+from reelwright.pipelines.generate.loras import LoRA, sha256
 from reelwright.versions import versions
 
 ADAPTER = "refinement"
@@ -92,6 +93,11 @@ def check_video(frames: int) -> None:
 def recorded_versions() -> dict[str, str]:
     """Return the versions that a generated file records."""
     return {name: version for name, version in versions().items() if name in ("reelwright", "torch", "python")}
+
+
+def about_beginning(file: Path, frames: int) -> dict[str, Any]:
+    """Return what a record says of the file that a video begins with. frames: of the first stage, that it gave."""
+    return {"file": str(file.absolute()), "sha256": sha256(file), "frames": frames}
 
 
 def about_refined(about: Mapping[str, Any], stage: SecondStage, prompt: str) -> dict[str, Any]:

@@ -32,10 +32,11 @@ from reelwright.model.text import load_text_encoder
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.generate.initial import InitialFrames
 from reelwright.pipelines.generate.loaded import Loaded
-from reelwright.pipelines.generate.loras import LoRA, sha256, trained_before
+from reelwright.pipelines.generate.loras import LoRA, trained_before
 from reelwright.pipelines.generate.refine import (
     ADAPTER,
     SecondStage,
+    about_beginning,
     about_refined,
     check_video,
     recorded_versions,
@@ -312,14 +313,13 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
 
     def tell() -> dict[str, Any]:
         begun = request.initial
-        file, frames = (begun.file, begun.frames.shape[1]) if begun else (None, 0)
         return {
             "made_by": "reelwright",
             "prompts": [row[i] for row in rows],
             "seed": request.seeds[i],
             "settings": request.settings.flat(),
             "fps": request.fps,
-            "begins_with": {"file": str(file), "sha256": sha256(file), "frames": frames} if file else None,
+            "begins_with": about_beginning(begun.file, begun.frames.shape[1]) if begun else None,
             **loaded.about,
             "versions": recorded_versions(),
         }

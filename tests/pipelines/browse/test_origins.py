@@ -16,6 +16,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import add_lora
 from reelwright.model.lora.files import save_lora
 from reelwright.model.sampling.video_file import write_image, write_video
+from reelwright.pipelines.generate.loras import sha256
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.weights.convert import export_lora, export_weights, import_lora
@@ -196,9 +197,39 @@ def test_a_generated_video_leads_to_run_prompt_and_files(filled: Store, tmp_path
         assert "\x1b" not in shown
 
 
+@pytest.mark.parametrize("name", ["refined_from", "begins_with"])
+def test_a_clip_that_a_video_was_made_of_leads_to_its_source_while_it_is_that_clip(
+    name: str, filled: Store, tmp_path: Path, call: Call
+) -> None:
+    export(filled, tmp_path / "out", "simpletuner", snapshot="some")
+    clip, lora = tmp_path / "out" / "videos" / "aa-001.mp4", tmp_path / "lora" / "lora.safetensors"
+    model = DiT(TINY).init_weights(0)
+    add_lora(model, LoRAConfig(rank=4, alpha=2))
+    lora.parent.mkdir()
+    save_lora(model, lora)
+    said = {
+        "made_by": "reelwright", name: {"file": str(clip), "sha256": sha256(clip), "about": None},
+        "loras": [{"file": str(lora), "file_sha256": sha256(lora)}],
+    }  # fmt: skip
+    video = write_video(tmp_path / "x.mp4", torch.zeros(3, 5, 32, 32), 8, said)
+    code, shown = call(video, "--all")
+    assert code == 0, shown
+    assert "clip aa-001  frames 50-99" in shown
+    assert "replaced" not in shown
+    clip.write_bytes(b"another")
+    add_lora(model, LoRAConfig(rank=2, alpha=2), name="another")
+    save_lora(model, lora, name="another")
+    shown = call(video, "--all")[1]
+    assert "frames 50-99" not in shown
+    for file in (clip, lora):
+        assert f"warning: {file} has been replaced since" in shown
+
+
 @pytest.mark.parametrize("said", [
     {"made_by": "somebody"}, ["a list"], 7, {"made_by": "reelwright", "snapshot": "text", "loras": 3, "weights": [1]},
     {"made_by": "reelwright", "snapshot": {"store": "s3://somebody/else", "name": ["x"]}, "checkpoint": {"a": 1}},
+    {"made_by": "reelwright", "loras": [{"file": "x.mp4", "file_sha256": 3}], "begins_with": {"file": ["x.mp4"]}},
+    {"made_by": "reelwright", "refined_from": {"file": "x.mp4", "sha256": None}, "begins_with": "x.mp4"},
 ])  # fmt: skip
 def test_a_hostile_record_is_no_traceback(tmp_path: Path, call: Call, said: Any) -> None:
     file = write_video(tmp_path / "x.mp4", torch.zeros(3, 5, 32, 32), 8, said)

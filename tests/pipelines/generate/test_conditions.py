@@ -79,6 +79,24 @@ def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) ->
     torch.testing.assert_close(read_end(odd, (160, 96), 5, 12.5), read_end(film, (160, 96), 5, 12.5))
 
 
+def test_hdr_and_sound_that_does_not_come_along_are_said(film: Path, tmp_path: Path) -> None:
+    pq = "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc"
+    coded = ("-pix_fmt", "yuv420p10le", "-c:v", "libx264", "-color_trc", "smpte2084", "-color_primaries", "bt2020")
+    ffmpeg("-i", str(film), "-vf", pq, *coded, str(tmp_path / "hdr.mp4"))
+    ffmpeg("-i", str(film), "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", str(tmp_path / "sound.mp4"))
+
+    def note(file: Path) -> str:
+        return Film.read(file, Refinement(), fps=None, trained_fps=15).note
+
+    assert note(film) == ""
+    assert note(tmp_path / "sound.mp4") == f"the sound of {tmp_path / 'sound.mp4'} does not come along"
+    pale = f"{tmp_path / 'hdr.mp4'} is HDR (pq) and is read as it is coded, which looks pale"
+    assert note(tmp_path / "hdr.mp4") == pale
+    begun = Beginning(video=tmp_path / "hdr.mp4").read(Settings.of(width=64, height=48), 12)
+    assert begun is not None
+    assert begun.note.startswith(pale)
+
+
 def test_pictures_cover_the_size(tmp_path: Path) -> None:
     picture = np.zeros((40, 120, 3), np.uint8)
     picture[:, 40:80] = (10, 200, 90)  # RGB: the middle third

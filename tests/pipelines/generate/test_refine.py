@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import read_about
 from reelwright.pipelines.generate.conditions import read_shown
 from reelwright.pipelines.generate.initial import Beginning
+from reelwright.pipelines.generate.loras import sha256
 from reelwright.pipelines.generate.run import memory_may_end
 from reelwright.pipelines.generate.spool import Spool
 from tests.conftest import REEL
@@ -46,8 +48,6 @@ COMMON = ("-p", "a dog", "--to", "128x64", "-q")
 def test_every_task_is_refined(
     run: Path, loras: Path, film: Path, here: Invoke, tmp_path: Path, task: str, count: int
 ) -> None:
-    import cv2
-
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 90, np.uint8))
     more = {
         "text": (),
@@ -155,6 +155,17 @@ def test_lineage_leads_through_every_adapter(run: Path, loras: Path, here: Invok
     said = here("lineage", "x.mp4").output
     assert "runs/fine" in said
     assert "runs/quick" in said
+
+
+def test_what_a_refined_file_began_with_stands_in_its_record(
+    run: Path, loras: Path, film: Path, here: Invoke, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 90, np.uint8))
+    lora = ("--lora", loras / "fine", "--to", "128x64", "-q")
+    for option, frames in ((("--image", "a.png"), 1), (("--video", film, "--given", "5"), 5)):
+        assert here("refine", film, run, *lora, "--fps", "5", *option, "--out", "x.mp4", "--force").exit_code == 0
+        said, file = read_about(tmp_path / "x.mp4")["begins_with"], tmp_path / option[1]
+        assert said == {"file": str(file), "sha256": sha256(file), "frames": frames}
 
 
 REFUSED = {
