@@ -318,7 +318,9 @@ def _replaced(said: Mapping[str, Any]) -> Iterator[Path]:
     named += [(one, "file_sha256") for one in said["loras"]] if isinstance(said.get("loras"), list) else []
     for stated, key in named:
         file = _stated_file({"": stated}, "")
-        if file is not None and file.is_file() and key in stated and not _has_hash(file, stated[key]):
+        if file is None or not isinstance(stated, Mapping) or key not in stated or not file.is_file():
+            continue
+        if file.stat().st_size <= MOST_HASHED and not _has_hash(file, stated[key]):
             yield file
 
 
