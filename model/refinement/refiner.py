@@ -43,9 +43,11 @@ class Refiner:
     published sampler's cannot.
     """
 
-    def __init__(self, generator: Generator, how: Refinement | None = None, *, bf16_t: bool = False) -> None:
+    def __init__(
+        self, generator: Generator, how: Refinement | None = None, *, bf16_t: bool = False, offload: bool = False
+    ) -> None:
         self.generator, self.how = generator, how or Refinement()
-        self.settings = Settings.of(guidance=1.0, bf16_t=bf16_t)
+        self.settings = Settings.of(guidance=1.0, bf16_t=bf16_t, offload=offload)
 
     def stream(
         self,
@@ -139,7 +141,8 @@ class Refiner:
         weight = next(self.generator.model.parameters())
         latents = [self._encode(plan.padding.pad_condition(one)) for one in frames.split(1)]
         clean = torch.cat(latents).to(weight.device)
-        return Condition(made.texts, frames, clean, self.generator.model.cache(clean.to(weight.dtype)))
+        cache = self.generator.model.cache(clean.to(weight.dtype), offload=self.settings.memory.offload)
+        return Condition(made.texts, frames, clean, cache)
 
     def _encode(self, video: Tensor) -> Tensor:
         return self.generator.codec.encode(video)

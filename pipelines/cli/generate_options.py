@@ -264,7 +264,7 @@ def refinement_lora(text: str, beside: Path) -> LoRA:
 
 @option_group
 class MemoryOptions:
-    """Where it is computed, and how much memory the VAE may take."""
+    """Where it is computed, and how much memory the VAE and kept frames may take."""
 
     heading: ClassVar[str] = "Machine and memory"
 
@@ -273,6 +273,9 @@ class MemoryOptions:
     tile: Annotated[
         int | None, typer.Option(min=0, help="Pixels of the VAE's tiles, in 32s: less memory; 0: whole frames.")
     ] = None
+    offload_cache: Annotated[
+        bool, typer.Option("--offload-cache", help="Keep keys and values of initial frames in the host's memory.")
+    ] = False
 
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and the type to compute with.
@@ -298,9 +301,6 @@ class MachineOptions(MemoryOptions):
 
     sequential: Annotated[bool, typer.Option("--sequential", help="Guidance in two passes: less memory.")] = False
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute initial frames in every step.")] = False
-    offload_cache: Annotated[
-        bool, typer.Option("--offload-cache", help="Keep keys and values of initial frames in the host's memory.")
-    ] = False
 
 
 @option_group

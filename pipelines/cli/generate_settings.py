@@ -193,7 +193,7 @@ def second_stage(
     Args:
         options: that were given.
         lora: that refines; None: the network does.
-        machine: of the VAE's tiles.
+        machine: of the VAE's tiles, and where keys and values lie.
         settings: of the first stage.
         expert: how the one that refines was trained.
 
@@ -214,4 +214,5 @@ def second_stage(
         window=max(settings.shape.frames, overlap + STRIDE[0]),
         overlap=overlap,
         bf16_t=settings.schedule.bf16_t,
+        offload=machine.offload_cache,
     )

@@ -149,7 +149,10 @@ def refine_film(
             "versions": recorded_versions(),
         }
 
-    with closing(parts), memory_may_end("--tile 128, --dtype bf16, a smaller --to or a smaller --window"):
+    with (
+        closing(parts),
+        memory_may_end("--tile 128, --offload-cache, --dtype bf16, a smaller --to or a smaller --window"),
+    ):
         return write_videos(parts, [out], film.fps * stage.how.times, [tell])[0]
 
 

@@ -31,7 +31,8 @@ class SecondStage:
     """How a video is refined.
 
     lora: of refinement; None where the network is refinement's own, which samples no first stage. prompts: per video;
-    empty, as published for long videos. tile: of the VAE, pixels. window, overlap: frames of the first stage.
+    empty, as published for long videos. tile: of the VAE, pixels. window, overlap: frames of the first stage. offload:
+    keys and values of given frames lie in the host's memory.
     """
 
     lora: LoRA | None
@@ -41,6 +42,7 @@ class SecondStage:
     window: int = 93
     overlap: int = 13
     bf16_t: bool = False
+    offload: bool = False
 
     @property
     def about(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def refined_parts(
     on_step: OnStep | None = None,
 ) -> Yields[Tensor, None, None]:
     """Yield refined frames window by window, [B, 3, n, H, W]; network and codec are as before when it ends."""
-    refiner = Refiner(generator, stage.how, bf16_t=stage.bf16_t)
+    refiner = Refiner(generator, stage.how, bf16_t=stage.bf16_t, offload=stage.offload)
     windows = {"window": stage.window, "overlap": stage.overlap}
     with refining(generator, stage):
         yield from refiner.stream(first, prompts, seeds, **windows, on_step=on_step)

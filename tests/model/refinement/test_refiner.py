@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.dct_codec import moving
+from reelwright.model import dit
 from reelwright.model.attention import SelfAttention
+from reelwright.model.cache import to_host
 from reelwright.model.config import AttentionConfig
 from reelwright.model.errors import ModelError
 from reelwright.model.refinement.plan import Refinement
@@ -203,6 +205,23 @@ def test_memory_does_not_grow_with_the_length(generator: Generator, coarse: torc
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
+
+
+def test_given_frames_may_lie_in_the_host_s_memory(
+    generator: Generator, coarse: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the second window of two; on a CPU all memory is the host's, so what goes is counted."""
+    moved: list[int] = []
+    monkeypatch.setattr(dit, "to_host", lambda pair: (moved.append(len(pair)), to_host(pair))[1])
+    films = []
+    for offload in (False, True):
+        assert not moved
+        parts = Refiner(generator, HOW, offload=offload).stream(
+            first(coarse[:, :, :13]), PROMPTS, SEEDS, window=9, overlap=5
+        )
+        films.append(torch.cat(list(parts), 2))
+    close(films[1], films[0], 0)
+    assert moved == [2] * len(generator.model.blocks)
 
 
 def test_attention_is_sparse_within_alone(generator: Generator, coarse: torch.Tensor) -> None:

@@ -274,7 +274,7 @@ def test_the_help_shows_options_by_group(here: Invoke) -> None:
         ],
         "Refinement": ["--refine", "--to", "--spatial-only", "--timing", "--refine-attention", "--refine-keep"],
         "Weights": ["--weights", "--codec", "--text-encoder", "--lora"],
-        "Machine and memory": ["--device", "--dtype", "--tile", "--sequential", "--no-cache", "--offload-cache"],
+        "Machine and memory": ["--device", "--dtype", "--tile", "--offload-cache", "--sequential", "--no-cache"],
         "Output": ["--out", "--force", "--quiet"],
     }
 
