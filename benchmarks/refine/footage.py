@@ -14,7 +14,6 @@ from reelwright.curation.store import Store
 from reelwright.model.codec import Codec, load_codec
 from reelwright.model.dit import DiT
 from reelwright.model.refinement.noise import noised_start, refinement_sigmas
-from reelwright.model.sampling.schedules import Schedule
 from reelwright.model.sampling.solvers import euler
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.model.text import PackedText, load_text_encoder, pack_text
@@ -43,8 +42,6 @@ CONDITION = {"t2v": 0, "i2v": 1, "continuation": 5}
 """Frames that are given, by task."""
 RATE, SLOW = 2e-3, 0.3
 """Learning rate, and the share of the steps that end a training at a fifth of it."""
-SAMPLED = Schedule(steps=50, shift=1.0)
-"""Five of its levels lie below the threshold: six steps, where the published sampler takes five from 0.5 down."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class HeldOut:
     texts: PackedText
 
 
-def recipe_of(steps: int, seed: int, begun: Path | None = None) -> TrainRecipe:
+def recipe_of(steps: int, seed: int, threshold: float, begun: Path | None = None) -> TrainRecipe:
     """Return the recipe of a run, or of the run at a lower rate that goes on from the weights of `begun`."""
     lr, warmup_steps = (RATE, 20) if begun is None else (RATE / 5, 0)
     mild = {
@@ -75,7 +72,7 @@ def recipe_of(steps: int, seed: int, begun: Path | None = None) -> TrainRecipe:
         "data": {"sizes": ["128x64"], "frames": [17], "fps": 16, "tokens_per_batch": 640, "batches_per_step": 1,
                  "holdout": 0.15, "workers": 1, "pair": {"first_stage": "64x32", "multiple": 16, "fps": 8, **mild}},
         "tasks": {"t2i": 0, "t2v": 2, "i2v": 1, "continuation": 1, "condition_frames": [5]},
-        "objective": {"kind": "refinement", "threshold": 0.1},
+        "objective": {"kind": "refinement", "threshold": threshold},
         "optim": {"lr": lr, "warmup_steps": warmup_steps, "ema": 0.98},
         "compute": {"precision": "fp32"},
         "validation": {"every": 0, "clips": HELD_OUT},
@@ -89,13 +86,13 @@ def measure(corpus: Path, folder: Path, args: argparse.Namespace) -> None:
     """Train, or go on training where `folder` has runs; print the figures and write the sheet."""
     torch.set_num_threads(args.threads)
     store = make_store(corpus, folder / "store")
-    make_pairs(store, recipe_of(args.steps, 0))
+    make_pairs(store, recipe_of(args.steps, 0, args.threshold))
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(args.seeds):
         slow = round(SLOW * args.steps)
         begun, where = folder / f"run-{seed}", folder / f"run-{seed}-slow"
-        recipe = recipe_of(slow, seed, begun)
-        for one, its_folder in ((recipe_of(args.steps - slow, seed), begun), (recipe, where)):
+        recipe = recipe_of(slow, seed, args.threshold, begun)
+        for one, its_folder in ((recipe_of(args.steps - slow, seed, args.threshold), begun), (recipe, where)):
             outcome = run(one, Clips(store, SNAPSHOT), its_folder, World.alone("cpu"))
             if not outcome.finished:
                 raise SystemExit(f"stopped after step {outcome.step}, and saved; the same command with --keep goes on")
@@ -189,7 +186,7 @@ def refine(model: DiT, held: HeldOut, recipe: TrainRecipe, cond: int) -> torch.T
         levels = torch.cat([t.new_zeros(len(t), cond), t[:, None].expand(-1, x.shape[2])], 1)
         return model(torch.cat([clean, x], 2), levels, held.texts, cond_frames=cond)[:, :, cond:]
 
-    found = euler(predict, start, refinement_sigmas(threshold, SAMPLED)).latents
+    found = euler(predict, start, refinement_sigmas(threshold)).latents
     return torch.cat([clean, found], 2)
 
 

@@ -88,11 +88,12 @@ class Settled:
             places = match(mine, theirs)
             there = places != NEW
             new[mine["number"][~there]] = True
-            mine, places = mine[there], places[there]
-            otherwise = self._are_cut_otherwise(mine, theirs[places])
-            settled = ~self.known.are_unsure(theirs)[places] & self._settled(files, mine, theirs[places], otherwise)
+            mine, places = mine.compress(there), places[there]
+            unsure, theirs = self.known.are_unsure(theirs)[places], theirs.take(places)
+            otherwise = self._are_cut_otherwise(mine, theirs)
+            settled = ~unsure & self._settled(files, mine, theirs, otherwise)
             others.append(mine["number"][~settled])
-            self._count(theirs[places[settled]], otherwise[settled])
+            self._count(theirs.compress(settled), otherwise[settled])
         return new, np.concatenate(others)
 
     def _are_cut_otherwise(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -140,9 +140,9 @@ class KnownIndex:
         lost = [self.lost]
         for number in range(PARTS):
             records = sort(np.concatenate([segment.keys["md5s"].part(number) for segment in earlier]))
-            were = records[(records["state"] == OK) & changed.has(records["row"])]
+            were = records.compress((records["state"] == OK) & changed.has(records["row"]))
             if len(were):
-                lost.append(keys_of(were[match(were, self.good(number)) < 0]))
+                lost.append(keys_of(were.compress(match(were, self.good(number)) < 0)))
         self.lost = np.unique(np.concatenate(lost))
 
     def good(self, number: int) -> np.ndarray:

@@ -50,7 +50,7 @@ class Records:
             self.sorters[name].add(self._rows(self._hash(texts.filter(pa.array(which))), ids[which], states[which]))
         records = self._uris(column, ids, states)
         self.sorters["uris"].add(records)
-        failed = records[states == FAILED]
+        failed = records.compress(states == FAILED)
         keys = failed["upper"], failed["lower"]
         self.sorters["failed"].add(self._rows(keys, failed["row"], states[states == FAILED]))
 

@@ -80,5 +80,5 @@ def _ids(store: Connection, lost: np.ndarray) -> Iterator[np.ndarray]:
             records["upper"], records["lower"] = hasher(batch.column("clip_id"))
             records["row"] = OF_CLIPS if table == "clips" else batch.column(ROW_ID).to_numpy().astype(np.int64)
             if "source_md5" in columns:
-                records = records[~among(row_keys(hasher, batch.column("source_md5")), lost)]
+                records = records.compress(~among(row_keys(hasher, batch.column("source_md5")), lost))
             yield records

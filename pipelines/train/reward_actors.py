@@ -17,6 +17,7 @@ from reelwright.training.errors import StoppedByRule, TrainError
 from reelwright.training.rewards.contract import Reward, Unscored, Video
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rl.config import RolloutConfig
+from reelwright.training.rl.identity import refuse_unlike_ranks
 
 if TYPE_CHECKING:
     from reelwright.training.distributed.world import World
@@ -38,7 +39,7 @@ def scorer_of(recipe: TrainRecipe, world: World, say: Callable[[str], None] = pr
         say: prints a line, on the first rank.
 
     Raises:
-        TrainError: a reward cannot start, or there is no room for it.
+        TrainError: a reward cannot start, there is no room for it, or it is another one on another rank.
     """
     objective = recipe.objective
     if not isinstance(objective, RolloutConfig):
@@ -58,6 +59,7 @@ def scorer_of(recipe: TrainRecipe, world: World, say: Callable[[str], None] = pr
         parts: list[Scorer] = [InProcess(local, limits_s)] if local else []
         for part in parts:
             stack.callback(part.close)
+            refuse_unlike_ranks(part.describe(), world)
         if settings:
             parts.append(stack.enter_context(actors(settings, world, say)))
         yield parts[0] if len(parts) == 1 else Joined(parts)

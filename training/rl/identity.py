@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import marks_of
+
+if TYPE_CHECKING:
+    from reelwright.training.distributed.world import World
 
 HELD_OUT = "held out"
 """The `use` of a reward that is not optimised."""
@@ -57,6 +60,27 @@ def refuse_other_memory(saved: Mapping[str, Told], now: Mapping[str, Told], chec
             "same ones in the same order, or take its weights alone with init (of a LoRA: from its merged weights, "
             "reel checkpoint export)"
         )
+
+
+def refuse_unlike_ranks(here: Mapping[str, Told], world: World) -> None:
+    """Raise TrainError on every rank where one has other rewards than the first, as behind one address by two services.
+
+    Args:
+        here: rewards of this rank, by label; every rank has the same labels.
+        world: this rank and the others.
+    """
+    marks = {label: list(marks_of(one)) for label, one in here.items()}
+    first = world.broadcast(marks)
+    unlike = [label for label in marks if marks[label] != first[label]]
+    if not world.sum([len(unlike)])[0]:
+        return
+    if not unlike:
+        raise TrainError("another rank has other rewards than the first one, and says which; this rank ends with it")
+    was, found = (one[unlike[0]][1] or one[unlike[0]][0] for one in (first, marks))
+    raise TrainError(
+        f"rank {world.rank} has another reward for {', '.join(unlike)} than the first ({found} in place of {was}); "
+        "let all ranks reach the same files and services"
+    )
 
 
 def refuse_judges_of_themselves(told: Mapping[str, Told]) -> None:
