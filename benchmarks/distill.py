@@ -66,7 +66,7 @@ FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of training. share: of --steps. start: the stage whose LoRA it begins as."""
+    """A run of training. share: of --steps. start: the stage whose LoRA, or network, it begins as."""
 
     objective: dict[str, Any]
     share: float
@@ -80,13 +80,15 @@ CONSISTENCY = {"kind": "consistency", "by_span": 0.5, "rollout": 3}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 2.0, 2e-3),
+    "base-slow": Stage({"kind": "flow"}, 0.5, 3e-4, start="base"),
     "cfg": Stage(CFG, 1.0, 3e-3),
     "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
     "consistency": Stage(CONSISTENCY, 0.25, 1e-3, start="cfg-slow"),
     "consistency-slow": Stage(CONSISTENCY, 0.2, 2e-4, start="consistency"),
     "dmd": Stage(DMD, 0.3, 1e-3, start="consistency-slow"),
 }
-"""In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""
+"""In this order. A stage has one rate, as in the report; the base and two distillations go on at a lower one."""
+BASE = "base-slow"
 
 
 LAYERS = ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.ffn.w?", "*adaLN_modulation.1", "final_layer.linear")
@@ -103,9 +105,9 @@ class Sampler:
 
 
 SAMPLERS = {
-    "teacher": Sampler("base", {"steps": 50, "guidance": 4.0}),
-    "undistilled 16, guidance 1": Sampler("base", {"steps": 16, "guidance": 1.0}),
-    "undistilled 16, guidance 4": Sampler("base", {"steps": 16, "guidance": 4.0}),
+    "teacher": Sampler(BASE, {"steps": 50, "guidance": 4.0}),
+    "undistilled 16, guidance 1": Sampler(BASE, {"steps": 16, "guidance": 1.0}),
+    "undistilled 16, guidance 4": Sampler(BASE, {"steps": 16, "guidance": 4.0}),
     "cfg student 50": Sampler("cfg-slow", {"steps": 50, "guidance": 1.0, "distilled": True}),
     "student 16": Sampler("consistency-slow", {"steps": 16, "guidance": 1.0, "distilled": True}),
     "student 4": Sampler("dmd", {"steps": 4, "guidance": 1.0, "distilled": True}),
@@ -209,9 +211,11 @@ class Data:
 def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
     own = STAGES[stage]
     objective = {"reference_tokens": TOKENS, **own.objective}
-    if own.start:
+    base, init = own.objective["kind"] == "flow", str(folder / BASE)
+    if base:
+        init = str(folder / own.start) if own.start else ""
+    elif own.start:
         objective["start"] = str(folder / own.start)
-    base = stage == "base"
     return TrainRecipe.model_validate({
         "model": {"hidden_size": 96, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
                   "text_tokens": 16},
@@ -223,8 +227,8 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         "compute": {"precision": "fp32"},
         "checkpoints": {"every": 100, "keep": 1},
         "log": {"every": 25, "tensorboard": False},
-        "steps": max(1, round(own.share * steps)), "seed": seed,
-        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 64, "alpha": 64, "targets": LAYERS}}),
+        "steps": max(1, round(own.share * steps)), "seed": seed, "init": init,
+        **({} if base else {"lora": {"rank": 64, "alpha": 64, "targets": LAYERS}}),
     })  # fmt: skip
 
 
@@ -288,7 +292,7 @@ def trained(stage: str, footage: Footage, steps: int, seed: int, place: Path) ->
     """Train a stage and those that it begins as, or read what was trained before."""
     if STAGES[stage].start:
         trained(STAGES[stage].start, footage, steps, seed, place)
-    own = footage if stage == "base" else teacher_clips(footage, place, steps, seed)
+    own = footage if STAGES[stage].objective["kind"] == "flow" else teacher_clips(footage, place, steps, seed)
     return train(stage, own, steps, seed, place)
 
 
@@ -300,7 +304,7 @@ def teacher_clips(footage: Footage, place: Path, steps: int, seed: int) -> Foota
     file = place / "teacher-clips.npz"
     if not file.exists():
         captions = footage.captions * TAUGHT
-        model = train("base", footage, steps, seed, place)
+        model = train(BASE, footage, steps, seed, place)
         latents, _ = sample(model, Footage(footage.latents, captions), SAMPLERS["teacher"], first=1000)
         np.savez(file, latents=latents.numpy(), captions=np.array(captions))
     with np.load(file) as found:

@@ -87,9 +87,12 @@ def refining(generator: Generator, stage: SecondStage) -> Iterator[None]:
 
 
 def check_video(frames: int) -> None:
-    """Raise UserError for a picture, which has nothing to refine between frames."""
+    """Raise UserError for a picture, which has nothing to refine between frames. frames: at the rate of the network."""
     if frames < 2:
-        raise UserError("a single frame cannot be refined; ask for a video of 5 frames or more")
+        raise UserError(
+            f"a video of {frames} frame{'s' * (frames != 1)} at the rate that is refined has nothing between frames; "
+            "5 or more are refined"
+        )
 
 
 def recorded_versions() -> dict[str, str]:

@@ -33,7 +33,9 @@ class WhatOptions:
     ] = None
     image: Annotated[Path | None, typer.Option(help="Picture that VIDEO begins with.")] = None
     video: Annotated[Path | None, typer.Option(help="Video whose end VIDEO begins with.")] = None
-    given: Annotated[int, typer.Option(min=1, help="Frames of VIDEO that --video gave it.")] = 13
+    given: Annotated[
+        int | None, typer.Option(min=1, help="Frames of VIDEO that --video gave it. Default: 13.", show_default=False)
+    ] = None
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0
     fps: Annotated[
         float | None,
@@ -90,7 +92,7 @@ def refine(
         expert_of(lora, source.recipe),
     )
     begins = (what.image, what.video)
-    subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
+    subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given or 13)
     options = LoadOptions(
         codec=weights.codec_config(),
         text=weights.text_config(),
@@ -129,6 +131,13 @@ def _check_files(film: Path, what: WhatOptions, output: OutputOptions) -> None:
     """Raise UserError for files that cannot be read or written."""
     if what.image is not None and what.video is not None:
         raise UserError("--image and --video are two ways to begin; give one of them")
+    if what.given is not None and what.video is None:
+        raise UserError("--given counts the frames that --video gave; name that video, or leave --given out")
+    if what.window % 4 != 1 or what.window <= what.overlap:
+        raise UserError(
+            f"--window {what.window} with --overlap {what.overlap}: a window has 4k + 1 frames, such as 93, and more "
+            "than windows share"
+        )
     for file in (film, what.image, what.video):
         if file is not None and not file.is_file():
             raise UserError(f"there is no file {file}")

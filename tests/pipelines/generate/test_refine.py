@@ -208,6 +208,10 @@ def test_what_is_refused_is_one_sentence(case: str, run: Path, loras: Path, here
         (("F", "--lora", "L/quick"), "not for refinement"),
         (("F", "--lora", "L/fine", "--video", "F", "--given", "40"), "40 of them are said to be given"),
         (("F", "--lora", "L/fine", "--out", "F"), "name another --out"),
+        (("F", "--lora", "L/fine", "--given", "5"), "--given counts the frames that --video gave"),
+        (("F", "--lora", "L/fine", "--window", "18"), "a window has 4k + 1 frames"),
+        (("F", "--lora", "L/fine", "--window", "9"), "more than windows share"),
+        (("F", "--lora", "L/fine", "--fps", "1"), "nothing between frames"),
         (("story.txt", "--lora", "L/fine"), "cannot be used"),
     ],
 )
