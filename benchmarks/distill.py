@@ -79,8 +79,8 @@ CFG = {"kind": "cfg_distillation", "by_span": 0.5, "rollout": 3}
 CONSISTENCY = {"kind": "consistency", "by_span": 0.5, "rollout": 3}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
-    "base": Stage({"kind": "flow"}, 2.0, 2e-3),
-    "base-slow": Stage({"kind": "flow"}, 0.5, 3e-4, start="base"),
+    "base": Stage({"kind": "flow"}, 1.0, 2e-3),
+    "base-slow": Stage({"kind": "flow", "shift_at_reference": 1.0, "weighting": "uniform"}, 1.0, 5e-4, start="base"),
     "cfg": Stage(CFG, 1.0, 3e-3),
     "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
     "consistency": Stage(CONSISTENCY, 0.25, 1e-3, start="cfg-slow"),
