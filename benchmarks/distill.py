@@ -12,8 +12,8 @@ the decoded frames; passes of the network per video; CPU seconds, which other lo
 many the teacher takes, in turns, for two videos of 256 × 256.
 The base is trained at shift 12, then half as long at shift 1, since guidance at 4 enlarges what a network gets wrong:
 after 300 steps its clips were up to 11 (mean squared) from the real ones, and a student's errors early on the path grew
-to 40 to 100 times their power. At shift 12 one draw in 30 lies below 0.3, and weighs next to nothing: the guided
-velocity of the last step, from 0.2 to 0, was then made of the network's errors, which no student follows.
+to 40 to 100 times their power. At shift 12 one draw in 30 lies below 0.3 and weighs next to nothing, so a base that is
+trained long at that shift alone errs there, and its student in the last step, from 0.2 to 0.
 With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
