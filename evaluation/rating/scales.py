@@ -89,17 +89,9 @@ TEXT = ("text_alignment", "visual_quality", "motion_quality", "overall")
 IMAGE = ("image_alignment", *TEXT)
 
 
-def is_asked(dimension: str, task: str, prompt: str) -> bool:
-    """Return whether a dimension is asked about a video, by people and judges.
-
-    Args:
-        dimension: a picture's is asked where one was given, the text's where there is any.
-        task: t2v, i2v, vc.
-        prompt: may be empty where frames were given.
-    """
-    if dimension == "image_alignment":
-        return task != "t2v"
-    return dimension != "text_alignment" or bool(prompt.strip())
+def is_asked(dimension: str, task: str) -> bool:
+    """Return whether a dimension is asked about a video of this task: the given picture's only where there is one."""
+    return task != "t2v" or dimension != "image_alignment"
 
 
 CHECK = "check"

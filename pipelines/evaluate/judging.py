@@ -19,9 +19,8 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field as column
 from reelwright.curation.store.sql_text import is_one_of, literal
 from reelwright.evaluation.judging.contamination import refuse_learned
-from reelwright.evaluation.judging.recipe import JudgeRecipe
+from reelwright.evaluation.judging.recipe import JudgeRecipe, applies
 from reelwright.evaluation.measures.every_frame import every_frame
-from reelwright.evaluation.rating.scales import is_asked
 from reelwright.pipelines.evaluate.counts import JudgedCounts
 from reelwright.pipelines.evaluate.run import Options
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
@@ -142,10 +141,7 @@ class _Run:
                 self.stale.setdefault((row["generation_id"], dimension), []).append(row["rating_id"])
         self._drop_stale((name, dimension) for name in have)  # a run that was killed between adding and dropping
         self.found.current[dimension] = len(have)
-        return [
-            name for name, row in self.of_id.items()
-            if name not in have and is_asked(dimension, row["task"], row["prompt"] or "")
-        ]  # fmt: skip
+        return [name for name, row in self.of_id.items() if name not in have and applies(dimension, row["task"])]
 
     def _drop_stale(self, answered: Iterable[tuple[str, str]]) -> None:
         old = [name for key in answered for name in self.stale.pop(key, [])]

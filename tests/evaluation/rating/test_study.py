@@ -68,15 +68,6 @@ def test_a_picture_s_dimension_is_asked_where_a_picture_was_given() -> None:
         plan_study("e", mixed, replace(MOS, dimensions=("image_alignment",)))
 
 
-def test_the_text_s_dimension_is_asked_where_there_is_a_text() -> None:
-    mixed = [Item.of("g0", None, "text"), Item.of("g1", None, " ", "i2v", "abc")]
-    study = plan_study("e", mixed, replace(MOS, dimensions=("text_alignment", "overall")))
-    found = {item.generation_id: study.asked(item.item_id) for item in study.items.values()}
-    assert found == {"g0": ("text_alignment", "overall"), "g1": ("overall",)}
-    with pytest.raises(UserError, match="have no text, and nothing else"):
-        plan_study("e", mixed, replace(MOS, dimensions=("text_alignment",)))
-
-
 def test_repeats_come_late_and_from_the_other_side() -> None:
     study = plan_study("e", items(120, "gsb"), replace(GSB, repeats=0.1))
     for tasks in study.base.values():
