@@ -90,6 +90,7 @@ STAGES: dict[str, Stage] = {
 }
 """In this order. A stage has one rate, as in the report; the base and two distillations go on at a lower one."""
 BASE = "base-slow"
+"""The stage whose network teaches and is distilled."""
 
 
 LAYERS = ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.ffn.w?", "*adaLN_modulation.1", "final_layer.linear")

@@ -47,7 +47,7 @@ COVERED: dict[str, list[str]] = {
     "training/data/encode.py": [f"{DATA}/test_loader.py", "tests/training/test_origins.py"],
     "training/data/fresh.py": [f"{DATA}/test_origins.py", f"{DATA}/test_pairs.py"],
     "training/data/loader.py": [f"{DATA}/test_loader.py"],
-    "training/data/prepared.py": [f"{DATA}/test_loader.py"],
+    "training/data/prepared.py": [f"{DATA}/test_prepared.py", f"{DATA}/test_loader.py"],
     "training/data/disk_cache.py": [f"{DATA}/test_origins.py"],
     "training/objectives/flow.py": [f"{OBJECTIVES}/test_flow.py"],
     "training/objectives/refinement.py": [f"{OBJECTIVES}/test_refinement.py"],

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--condition", default=0, type=int, help="first frames that were given: 1 a picture, 13")
     parser.add_argument("--spatial-only", action="store_true", help="keep the frame rate")
     parser.add_argument("--to", default="720p", help="size class, or WIDTHxHEIGHT")
-    parser.add_argument("--threshold", default=0.5, type=float)
+    parser.add_argument("--threshold", default=0.5, type=float, help="noise level that refinement begins at")
     parser.add_argument("--multiple", default=4, type=int, help="of latent frames; 4 as published, 1 without copies")
     parser.add_argument("--timing", default="published", choices=["published", "exact"])
     parser.add_argument("--steps", default=6000, type=int, help="of training")

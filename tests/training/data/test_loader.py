@@ -2,12 +2,8 @@
 remedy."""
 
 import json
-import pickle
 import threading
 import time
-from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +31,10 @@ from reelwright.training.data.encode import (
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, Portion, make_schedule
-from reelwright.training.data.mapped import map_table
-from reelwright.training.data.plan import NOTE, read_plan, write_plan
-from reelwright.training.data.prepared import Clips, keep, prepare
+from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
-from reelwright.training.distributed.world import World, start
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 from reelwright.training.run import left_out_of
@@ -347,66 +341,6 @@ def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
     assert caption_note(snapshot_rows(store, "good")) == ""
 
 
-def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
-    recipe = recipe_of()
-    expected = facts(loader_of(encoded))
-    for _ in range(2):
-        schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
-        assert schedule.plan.path == tmp_path / "plan" / "clips.arrow"
-        assert isinstance(schedule.captions_of(0)[0], bytes), "captions travel as hashes"
-        loader = Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=6), samples=samples)
-        assert facts(loader) == expected
-        made = {path: path.stat().st_mtime_ns for path in (tmp_path / "plan").iterdir()}
-    prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
-    assert {path: path.stat().st_mtime_ns for path in made} == made, "nothing has changed"
-    other = recipe.model_copy(update={"tasks": TaskConfig(t2i=0, t2v=1)})
-    assert prepare(Clips(encoded, "all"), other, tmp_path, World.alone("cpu"))[0].names == ["t2v"], "another recipe"
-    size = len(pickle.dumps(schedule.plan))
-    assert size < 1000 < len(pickle.dumps(make_schedule(encoded, "all", recipe).plan)), "sent as its address"
-    assert pickle.loads(pickle.dumps(schedule.plan)).table == schedule.plan.table
-
-
-def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp_path, monkeypatch):
-    recipe = recipe_of()
-    expected = facts(loader_of(encoded))
-    place = keep(Clips(encoded, "all"), recipe)
-    kept = {path.name: path.stat().st_ino for path in place.iterdir()}
-    keep(Clips(encoded, "all"), recipe)
-    assert {path.name: path.stat().st_ino for path in place.iterdir()} == kept, "nothing has changed"
-    monkeypatch.setattr("reelwright.training.data.prepared.make_schedule", None)  # nothing of the snapshot is read
-    schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
-    assert {path.name: path.stat().st_ino for path in (tmp_path / "plan").iterdir()} == kept
-    assert facts(Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=6), samples=samples)) == expected
-    monkeypatch.undo()
-    other = prepare(Clips(encoded, "all"), recipe, tmp_path / "b", World.alone("cpu"), left_out=["clip03"])[0]
-    assert other.failed == {"clip03"}, "a run that goes on leaves out what it left out before"
-    encoded.cleanup(timedelta(days=7))
-    assert place.exists()
-    encoded.cleanup(timedelta(0))
-    assert not place.exists()
-    assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
-
-
-@pytest.mark.parametrize(("text", "kind"), [("precomputed", bytes), ("on_the_fly", str)])
-def test_a_kept_plan_has_captions_to_encode_or_hashes_of_those_that_are(encoded, text, kind):
-    recipe = recipe_of(encode={"text": text})
-    plan = read_plan(keep(Clips(encoded, "all"), recipe) / "clips.arrow")
-    schedule = Schedule(plan, recipe.data, recipe.tasks, recipe.model, recipe.seed)
-    assert {type(caption) for caption in schedule.captions_of(0)} == {kind}
-
-
-def test_a_plan_of_an_older_form_is_made_anew(encoded, tmp_path):
-    prepare(Clips(encoded, "all"), recipe_of(), tmp_path, World.alone("cpu"))
-    path = tmp_path / "plan" / "clips.arrow"
-    plan, key = read_plan(path), map_table(path, NOTE)[1]["key"]
-    older = replace(plan, table=plan.table.drop(["source_md5"]), path=None)
-    write_plan(older, path, {**key, "format": key["format"] - 1})
-    prepare(Clips(encoded, "all"), recipe_of(), tmp_path, World.alone("cpu"))
-    again = read_plan(path)
-    assert again.table == plan.table
-    assert again.facts == plan.facts
-
-
 def test_batches_tell_their_captions_where_videos_are_made_of_them(encoded, tmp_path):
     grpo = TrainRecipe.model_validate(
         {"objective": {"kind": "grpo", "rewards": {"sharpness_standin": {}}}, "lora": {"rank": 2}}
@@ -422,43 +356,7 @@ def test_batches_tell_their_captions_where_videos_are_made_of_them(encoded, tmp_
     assert not any(batch.captions for batch in loader_of(encoded, recipe_of()).of(Portion(stop_step=1)))
 
 
-def read_plan_again(schedule: Schedule) -> Schedule:
-    plan = pickle.loads(pickle.dumps(schedule.plan))
-    return Schedule(plan, schedule.data, schedule.tasks, schedule.config, schedule.seed)
-
-
-def test_no_plan_is_kept_where_something_is_missing(filled):
-    with pytest.raises(TrainError, match="reel precompute"):
-        keep(Clips(filled, "all"), recipe_of(fps=12))
-
-
-def test_a_resumed_run_finds_its_place_without_the_blocks_before_it(encoded, tmp_path):
-    recipe = recipe_of()
-    schedule, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
-    late = schedule.block_batches(1)[5]
-    expected = schedule.batch(late)
-    resumed, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"), left_out=[])
-    assert resumed.starts == schedule.starts
-    assert resumed.batch(late) == expected
-    assert list(resumed._blocks) == [1], "the first block was not made"
-
-
 def test_a_data_loader_of_spawned_workers_gives_the_same_batches(encoded):
     loader = loader_of(encoded)
     workers = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context="spawn")
     assert facts(workers) == facts(loader)
-
-
-def test_all_ranks_stop_where_the_first_finds_something_missing(filled, tmp_path):
-    found = ranks(2, _refused, filled, str(tmp_path))
-    assert found[0] == found[1]
-    assert "reel precompute" in found[0]
-
-
-def _refused(store: Store, folder: str) -> str:
-    recipe = recipe_of(fps=12)
-    try:
-        prepare(Clips(store, "all"), recipe, Path(folder), start(recipe.parallel, device="cpu"))
-    except TrainError as error:
-        return str(error)
-    return ""

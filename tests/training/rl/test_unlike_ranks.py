@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reelwright.training.distributed.world import World, start
+from reelwright.training.distributed.world import start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
 from reelwright.training.rewards.in_process import InProcess
@@ -41,7 +41,3 @@ def test_a_rank_whose_service_serves_another_reward_ends_all_of_them() -> None:
     first, second = ranks(2, on_rank, 7)
     assert first.startswith("another rank has other rewards than the first one")
     assert second.startswith("rank 1 has another reward for far than the first (")
-
-
-def test_one_rank_is_like_itself() -> None:
-    refuse_unlike_ranks(told(8), World.alone("cpu"))
