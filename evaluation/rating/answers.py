@@ -38,6 +38,8 @@ class Answer:
 def read_answer(study: Study, rater: Any, sent: Any) -> Answer:
     """Check an answer from outside.
 
+    A dimension of the study that is not asked about this item may be answered too, as earlier pages asked it.
+
     Args:
         study: the study.
         rater: who says to answer.
@@ -55,7 +57,7 @@ def read_answer(study: Study, rater: Any, sent: Any) -> Answer:
         raise UserError("the task is not one of this rater's")
     values = sent.get("values")
     asked = study.asked(task.item_id)
-    if not isinstance(values, dict) or set(values) != set(asked):
+    if not isinstance(values, dict) or not set(asked) <= set(values) <= set(study.settings.dimensions):
         raise UserError(f"an answer has a value for each of {', '.join(asked)}")
     allowed = range(1, 6) if study.settings.kind == "mos" else PREFERENCES
     if not all(type(value) is int and value in allowed for value in values.values()):
@@ -64,7 +66,7 @@ def read_answer(study: Study, rater: Any, sent: Any) -> Answer:
     if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
         raise UserError(f"seconds are a number from 0 to {MAX_SECONDS:g}")
     sign = -1 if task.is_swapped else 1
-    kept = {name: sign * values[name] for name in asked}
+    kept = {name: sign * values[name] for name in study.settings.dimensions if name in values}
     return Answer(rater, task.task_id, kept, float(seconds))
 
 

@@ -89,9 +89,11 @@ TEXT = ("text_alignment", "visual_quality", "motion_quality", "overall")
 IMAGE = ("image_alignment", *TEXT)
 
 
-def is_asked(dimension: str, task: str) -> bool:
-    """Return whether a dimension is asked about a video of this task: the given picture's only where there is one."""
-    return task != "t2v" or dimension != "image_alignment"
+def is_asked(dimension: str, task: str, prompt: str) -> bool:
+    """Return whether a dimension is asked about a video: the picture's, or the text's, only where one was given."""
+    if dimension == "image_alignment":
+        return task != "t2v"
+    return dimension != "text_alignment" or bool(prompt.strip())
 
 
 CHECK = "check"

@@ -113,8 +113,9 @@ class Study:
     extra: Mapping[str, tuple[Task, ...]]
 
     def asked(self, item_id: str) -> tuple[str, ...]:
-        """Return the dimensions that are asked about an item: in a mixed study, those of its task."""
-        return tuple(name for name in self.settings.dimensions if is_asked(name, self.items[item_id].task))
+        """Return the dimensions that are asked about an item: those of its task, the text's if there is any."""
+        item = self.items[item_id]
+        return tuple(name for name in self.settings.dimensions if is_asked(name, item.task, item.prompt))
 
     def to_json(self) -> str:
         """Return the whole plan as text."""
@@ -246,8 +247,10 @@ def _refuse(items: Sequence[Item], settings: Settings) -> None:
         raise UserError(
             f"dimensions are {', '.join(DIMENSIONS)}, each once; got {', '.join(settings.dimensions) or 'none'}"
         )
-    if not all(any(is_asked(name, item.task) for name in settings.dimensions) for item in items):
-        raise UserError("some videos begin with no picture, and nothing else is asked; add a dimension such as overall")
+    if not all(any(is_asked(name, item.task, item.prompt) for name in settings.dimensions) for item in items):
+        raise UserError(
+            "some videos have no text, or no picture, and nothing else is asked; add a dimension such as overall"
+        )
     shares = settings.repeats, settings.checks
     if settings.per_item < 1 or settings.extra < 0 or not all(0 <= share <= 0.5 for share in shares):
         raise UserError("a study needs 1 or more raters per item, 0 or more extra ones, and shares of 0 to 0.5")

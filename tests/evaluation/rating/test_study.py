@@ -53,6 +53,21 @@ def test_every_item_has_its_raters_and_raters_share_the_work(number: int, raters
     assert plan_study("e", items(number, kind)[::-1], settings) == study == Study.from_json(study.to_json())
 
 
+def test_the_text_s_dimension_is_asked_where_there_is_text_and_kept_where_it_was_answered() -> None:
+    study = plan_study("e", [Item.of("g0", None, "text"), Item.of("g1", None, " ", "i2v", "abc")], MOS)
+    asked = {item.generation_id: study.asked(item.item_id) for item in study.items.values()}
+    assert asked == {"g0": ("text_alignment", "overall"), "g1": ("overall",)}
+    task = next(t for t in study.base["anna"] if study.items[t.item_id].generation_id == "g1")
+    for values in ({"overall": 3}, {"text_alignment": 2, "overall": 3}):
+        answer = read_answer(study, "anna", {"task_id": task.task_id, "values": values})
+        assert answer.values == values
+        assert answers_of(study, rows_of(study, answer)) == {("anna", task.task_id): answer}
+    with pytest.raises(UserError, match="a value for each of overall"):
+        read_answer(study, "anna", {"task_id": task.task_id, "values": {"text_alignment": 2}})
+    with pytest.raises(UserError, match="some videos have no text"):
+        plan_study("e", [Item.of("g1", None, "", "i2v", "abc")], replace(MOS, dimensions=("text_alignment",)))
+
+
 def test_a_picture_s_dimension_is_asked_where_a_picture_was_given() -> None:
     mixed = [Item.of("g0", None, "text"), Item.of("g1", None, "", "i2v", "abc"), Item.of("g2", None, "on", "vc")]
     study = plan_study("e", mixed, replace(MOS, dimensions=("image_alignment", "overall"), raters=("anna",)))
