@@ -54,7 +54,8 @@ RAY_JOB = closed({
         "entrypoint": TEXT, "shutdownAfterJobFinishes": {"type": "boolean"}, "ttlSecondsAfterFinished": COUNT,
         "backoffLimit": COUNT,
         "rayClusterSpec": closed({
-            "authOptions": closed({"mode": {"enum": ["token", "disabled"]}}), "rayVersion": TEXT, "enableInTreeAutoscaling": {"type": "boolean"},
+            "authOptions": closed({"mode": {"enum": ["token", "disabled"]}}),
+            "rayVersion": TEXT, "enableInTreeAutoscaling": {"type": "boolean"},
             "headGroupSpec": closed({"rayStartParams": TEXTS, "template": POD}),
             "workerGroupSpecs": {"type": "array", "minItems": 1, "items": WORKERS},
         }),
@@ -69,7 +70,8 @@ def test_the_job_of_kubernetes_has_its_form_and_takes_keys_from_a_secret():
     cluster = job["spec"]["rayClusterSpec"]
     for pod in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = pod["template"]["spec"]["containers"]
-        assert {v["name"] for v in container["env"] if "valueFrom" in v} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        kept = {variable["name"] for variable in container["env"] if "valueFrom" in variable}
+        assert kept == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
         mounts = {mount["name"] for mount in container.get("volumeMounts", ())}
         assert mounts == {volume["name"] for volume in pod["template"]["spec"].get("volumes", ())}
     check_reel(job["spec"]["entrypoint"])
@@ -145,14 +147,15 @@ def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, 
     for name, body in PROGRAMS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2",
-                 "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
+    variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1",
+                 "SLURM_CPUS_PER_TASK": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
     job = subprocess.Popen(["bash", DEPLOY / "slurm.sh", "s3://in", "s3://store"], cwd=tmp_path,
                            env=os.environ | variables, start_new_session=True)  # fmt: skip
     try:
         until = time.monotonic() + 60
         while not (tmp_path / "begun").exists():
-            assert job.poll() is None and time.monotonic() < until
+            assert job.poll() is None
+            assert time.monotonic() < until
             time.sleep(0.05)
         job.send_signal(signal.Signals[f"SIG{sent}"])
         assert job.wait(60) == 3, "the status of the run"
