@@ -14,6 +14,8 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.probe import md5_of
 from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.export import export
+from reelwright.curation.store.export import remote as remote_export
 from reelwright.pipelines.curate.workers import tasks
 from reelwright.pipelines.curate.workers.results import MediaWritten
 from reelwright.pipelines.recipes.curation import RecipeError, load_recipe
@@ -149,6 +151,24 @@ def test_clean_up_by_an_old_list_of_tags_keeps_what_a_snapshot_pins(s3):
     assert store.snapshots.rows("kept").num_rows == 1
     store.snapshots.delete("kept")
     assert store.dataset("clips").tags.list() == {}
+
+
+def test_an_export_whose_upload_is_lost_is_tried_again_and_one_that_broke_off_is_replaced(s3, s3_store, monkeypatch):
+    monkeypatch.setattr(remote_export, "PAUSES_S", (0.05, 0.05))
+    store, clip_id = s3_store, "f" * 24
+    store.append("clips", [{"clip_id": clip_id}])
+    store.commit_media([store.write_media([clip_id], [b"mp4"])])
+    lost = {"kind": "lost_upload", "method": "PUT", "path": "/out/.*tar"}
+    arguments = {"sql": f"select clip_id from clips where clip_id = '{clip_id}'", "format": "webdataset"}
+    with s3.faults(lost), pytest.raises(StoreError, match="NoSuchUpload"):
+        export(store, "s3://shared/out", **arguments)
+    with s3.faults(lost | {"times": 2}):
+        assert export(store, "s3://shared/out", **arguments).clips == 1
+        assert met(s3.log()) == {"lost_upload": 2}
+    there = {name.removeprefix("shared/out/") for name in s3.files.find("shared/out")}
+    assert there == {"reelwright-clips.tsv", "reelwright-export.json", "shard-000000.tar"}
+    with pytest.raises(StoreError, match="already holds an export"):
+        export(store, "s3://shared/out", **arguments)
 
 
 def test_a_recipe_names_where_keys_are_and_never_holds_one(tmp_path):
