@@ -283,6 +283,7 @@ class Curation:
         if rows:
             self.committer.add_clips(rows, payload, num_bytes)
         self.state["clips"] += len(rows)
+        self.flow.metrics.add_clips(len(rows))
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
