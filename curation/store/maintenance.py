@@ -17,9 +17,10 @@ from typing import Any
 from reelwright.curation.store import fragments, lock
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.datasets import FRAGMENT_ROWS, keep_index_fresh
-from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError, lance_reason
 from reelwright.curation.store.fragments import INLINE_BYTES
 from reelwright.curation.store.schema import CURATION_LOCK, schemas, table_of, tables
+from reelwright.curation.store.snapshot_check import PINNED
 from reelwright.curation.store.sql import connect
 from reelwright.curation.store.sql_text import is_one_of
 
@@ -28,6 +29,8 @@ PLANS = "_plans"
 IDS_A_DELETE = 10_000
 ORPHANS_MEMORY = "512MB"  # of DuckDB, which puts the rest on disk
 ENCODED_FILE_BYTES = 2**30
+NEW_TAG = timedelta(days=1)
+"""Age up to which a snapshot's tag may be missing in an object store's list, hosts' clocks that differ included."""
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
 
 
@@ -139,9 +142,8 @@ def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
 def delete_old_versions(store: Connection, older_than: timedelta) -> int:
     """Delete versions that no tag pins and that have not been the newest for `older_than`.
 
-    All files that no version has are deleted too, such as a killed run's. A reader that began since then reads
-    on. It holds every commit lock, so no run can be in the middle of writing. Where there is no lock (object stores but
-    S3), files younger than a week are kept for a run that may still want them.
+    All files that no version has are deleted too, such as a killed run's; on object stores once they are a week old. A
+    reader that began since then reads on. It holds every commit lock, so no run can be in the middle of writing.
 
     Args:
         store: the store.
@@ -221,15 +223,38 @@ def _all_locks(store: Connection) -> Iterator[None]:
 
 
 def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
-    """Lance goes by a version's age; a reader has the version that was the newest when it began, however old."""
+    """Lance goes by a version's age; a reader has the version that was the newest when it began, however old.
+
+    Versions and tags are found by lists, which an object store may answer as they were. Files of a version that such
+    a list hides are nobody's to Lance: those of the last week stay there (`delete_unverified`).
+    """
     dataset = store.dataset(table)
-    began = sorted(v["timestamp"] for v in dataset.versions())
+    versions = dataset.versions()
+    if dataset.version not in {v["version"] for v in versions}:
+        raise StoreError(f"{store.table_uri(table)} was listed as it was some time ago; nothing of it was deleted. Run "
+                         "the command again in a minute.")  # fmt: skip
+    began = sorted(v["timestamp"] for v in versions)
     since = datetime.now(began[-1].tzinfo) - older_than
-    return dataset.cleanup_old_versions(
-        retain_versions=len(began) - outdated(began, since),
-        delete_unverified=lock.has_lock(store.uri),
-        error_if_tagged_old_versions=False,
-    )
+    kept = len(began) - outdated(began, since)
+    try:
+        return dataset.cleanup_old_versions(
+            retain_versions=max(kept, _newly_pinned(store, table, dataset.version)),
+            delete_unverified=store.path is not None,
+            error_if_tagged_old_versions=False,
+        )
+    except (ValueError, OSError) as error:
+        reason = lance_reason(error)
+        raise StoreError(f"old versions of {store.table_uri(table)} cannot be deleted: {reason}.") from error
+
+
+def _newly_pinned(store: Connection, table: str, newest: int) -> int:
+    """Count the newest versions back to the first that a new snapshot pins: an object store's list may lack its tag."""
+    if store.path is not None or table not in PINNED:
+        return 0
+    column = f"{table}_version"
+    rows = store.read("snapshots", [column, "created_at"]).to_pylist()
+    pinned = [r[column] for r in rows if datetime.now(r["created_at"].tzinfo) - r["created_at"] < NEW_TAG]
+    return newest - min(pinned) + 1 if pinned else 0
 
 
 def outdated(began: Sequence[datetime], since: datetime) -> int:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from reelwright.curation.store.clip_media import LOOKUP_IDS, locate, read
 from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.datasets import Dataset
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.snapshot_record import Snapshot
 from reelwright.errors import first_line
@@ -57,12 +58,21 @@ def check(store: Connection, snapshot: Snapshot, rows: pa.Table, media_samples: 
     return SnapshotCheck(snapshot.name, len(ids), len(sample), problems)
 
 
+def pinned_version(dataset: Dataset, tag: str) -> int | None:
+    """Return the version that a tag pins, from its own file: a list of tags may be old on an object store."""
+    try:
+        return dataset.tags.get_version(tag)
+    except ValueError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+
+
 def _unpinned(store: Connection, snapshot: Snapshot) -> list[str]:
     problems = []
     for table in PINNED:
-        tag = store.dataset(table).tags.list().get(snapshot.tag)
         want = getattr(snapshot, f"{table}_version")
-        if tag is None or tag["version"] != want:
+        if pinned_version(store.dataset(table), snapshot.tag) != want:
             problems.append(f"tag {snapshot.tag} no longer pins version {want} of {table}")
     return problems
 

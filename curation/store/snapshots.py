@@ -21,7 +21,14 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes
 from reelwright.curation.store.given_weights import GivenWeights
 from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
+from reelwright.curation.store.snapshot_check import (
+    MEDIA_SAMPLES,
+    PINNED,
+    SnapshotCheck,
+    check,
+    content_hash,
+    pinned_version,
+)
 from reelwright.curation.store.snapshot_query import Draw, LimitPer
 from reelwright.curation.store.snapshot_record import JSON_COLUMNS_ADDED, Snapshot, SnapshotDiff, Use
 from reelwright.curation.store.snapshot_weights import WeightReview, review
@@ -109,7 +116,7 @@ class Snapshots:
         check_name(name)
         with self.store.committing("snapshots"):
             tag, rows = f"snapshot-{name}", f"snapshot = {literal(name)}"
-            tagged = [table for table in PINNED if tag in self.store.dataset(table).tags.list()]
+            tagged = [table for table in PINNED if pinned_version(self.store.dataset(table), tag) is not None]
             if not tagged and not self.store.count("snapshot_rows", rows):
                 self.show(name)
             self.store.delete("snapshots", f"name = {literal(name)}")
@@ -192,8 +199,9 @@ class Snapshots:
     def _commit(self, snapshot: Snapshot, rows: pa.Table) -> None:
         """Tags, then rows, then the snapshot's own row; leftovers of a killed attempt under the name are replaced."""
         for table in PINNED:
-            tags = self.store.dataset(table).tags
-            write = tags.update if snapshot.tag in tags.list() else tags.create
+            dataset = self.store.dataset(table)
+            tags = dataset.tags
+            write = tags.create if pinned_version(dataset, snapshot.tag) is None else tags.update
             write(snapshot.tag, getattr(snapshot, f"{table}_version"))
         if self.store.count("snapshot_rows", f"snapshot = {literal(snapshot.name)}"):
             self.store.delete("snapshot_rows", f"snapshot = {literal(snapshot.name)}")

@@ -1,6 +1,6 @@
 """State that all levels of one annotation run share."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from reelwright.annotate.keys import Keys
@@ -8,6 +8,7 @@ from reelwright.curation.keys.row_set import GrowingRowSet
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
 from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.runtime.meter import Stage
 from reelwright.pipelines.runtime.progress import Progress
 
 
@@ -26,6 +27,7 @@ class Report:
         why_unmeasured: That of the first clip.
         failed_before: Annotations that failed in earlier runs and were not tried again, where nothing else was to do.
         usage: Tokens and cost of models that were asked.
+        stages: What tasks took that share a decode or read columns alone; of other annotators `seconds` are known.
     """
 
     done: Counter[str] = field(default_factory=Counter)
@@ -38,6 +40,7 @@ class Report:
     why_unmeasured: dict[str, str] = field(default_factory=dict)
     failed_before: int = 0
     usage: Usage = field(default_factory=no_usage)
+    stages: defaultdict[str, Stage] = field(default_factory=lambda: defaultdict(Stage))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ class Lane(Protocol):
     def next_done(self, timeout_s: float) -> list[Outcome]:
         """Return the outcomes that arrive within `timeout_s` seconds."""
 
+    def figures(self) -> Mapping[str, Mapping[str, float]]:
+        """Return stage -> what its work took so far in all lanes, how much waits here and how much is in flight."""
+
     def stop(self, name: str) -> None:
         """Hand this annotator no more clips."""
 
@@ -68,6 +71,7 @@ class TaskLane:
             {"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts,
             prepare=partial(use, recipe.credentials),
         )  # fmt: skip
+        self.flow.stages = run.report.stages  # of all levels and both kinds of tasks
         self.exhausted = False
 
     def __bool__(self) -> bool:
@@ -77,6 +81,10 @@ class TaskLane:
         """Start tasks while there is room, and return the outcomes that arrive within `timeout_s` seconds."""
         self._feed()
         return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
+
+    def figures(self) -> Mapping[str, Mapping[str, float]]:
+        """Return what the tasks took, by stage."""
+        return self.flow.figures()
 
     def stop(self, name: str) -> None:
         """Hand this annotator no more clips; with no annotator left, the lane is done."""
@@ -141,6 +149,10 @@ class ActorLane:
             return []
         self.watch.look(self.actors.actors)
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
+
+    def figures(self) -> Mapping[str, Mapping[str, float]]:
+        """Return nothing: actors are not measured by the piece."""
+        return {}
 
     def stop(self, name: str) -> None:
         """Forget queued batches; wait for the batches in flight."""

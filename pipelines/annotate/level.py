@@ -49,6 +49,7 @@ class Level:
             stack.callback(self._commit, last=True)
             stack.callback(self._count_left)
             lanes = list(self._lanes())
+            self.progress.details = lambda _: self._details(lanes)
             for lane in lanes:
                 stack.callback(lane.close)
             while lanes:
@@ -170,3 +171,14 @@ class Level:
     def _schema(self, names: Sequence[str]) -> pa.Schema:
         fields = [f for name in names for f in schema_of(self.annotators[name])]
         return pa.schema([pa.field("clip_id", pa.string()), *fields])
+
+    def _details(self, lanes: Sequence[Lane]) -> dict[str, Any]:
+        """Return what `reel status` shows beside the counts: what tasks took in all levels, and what waits in lanes."""
+        waiting = [lane.figures() for lane in lanes]
+        return {
+            "stages": {
+                name: stage.to_json()
+                | {of: sum(w[name][of] for w in waiting if name in w) for of in ("queued", "in_flight")}
+                for name, stage in self.report.stages.items()
+            }
+        }

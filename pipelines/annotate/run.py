@@ -17,6 +17,7 @@ from reelwright.curation.records.rows import failure_row
 from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
+from reelwright.curation.store.traffic import since
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.level import Level
@@ -100,7 +101,7 @@ def annotate_and_record(
     where: str | None = None,
 ) -> Report:
     """`annotate_stale`, with a row in `runs`, from which later plans know an annotator's cost."""
-    report = Report()
+    report, asked_before = Report(), store.traffic()
     with recorded_run(store, "annotate", recipe.to_yaml()) as run:
         progress.tell = run.tell
         try:
@@ -108,6 +109,8 @@ def annotate_and_record(
         finally:
             run.counts, run.stage_seconds = dict(report.done), dict(report.seconds)
             run.usage = report.usage
+            stages = {name: stage.to_json() for name, stage in report.stages.items()}
+            run.stages = stages | {"store": since(asked_before, store.traffic())}
             run.is_recorded = bool(report.done or report.failed or report.postponed)
     return report
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelwright.annotate.results import Annotated, joined
+from reelwright.curation import usage
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.worker_sandbox import call
 from reelwright.curation.results import Failed
@@ -24,10 +25,13 @@ def annotate(
     producers: Mapping[str, str],
 ) -> list[Annotated]:
     """Annotate stored clips, with one decode per clip; rows: the columns that the annotators read."""
-    results = []
+    results, store = [], Store(store_uri)
     with tempfile.TemporaryDirectory(prefix="reel-") as folder:
-        for (_, mp4), row in zip(Store(store_uri).read_media(clip_ids), rows, strict=True):
+        for (_, mp4), row in zip(store.read_media(clip_ids), rows, strict=True):
             results.append(annotate_file(limits, laid_down(folder, mp4), annotators, row, producers))
+    if store.path is None:
+        asked = store.traffic()
+        usage.note_request(asked["requests"], asked["bytes_read"])
     return results
 
 

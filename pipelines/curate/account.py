@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from reelwright.annotate import Computes
@@ -187,7 +187,7 @@ def measured(store: Store, annotators: Mapping[str, Computes], prices: Prices) -
     for figures in curated:
         for name, of_stage in figures.items():
             stages[name] = stages.get(name, Work()) + _of_stage(of_stage, "://" in store.uri)
-    stages["annotate"] += _annotated(runs, annotators, clips, prices)
+    stages["annotate"] += _annotated(runs, annotators, clips, prices, is_remote="://" in store.uri)
     sent = sum(json.loads(r["stage_bytes"] or "{}").get("clips", 0) for r in runs if r["command"] == "curate")
     stages["write"] += _uploading(store.uri, sent)
     stages["probe"] += Work(bytes_read=footage.num_bytes - footage.remote_bytes)  # nobody counts those of a disk
@@ -214,7 +214,12 @@ def _of_stage(figures: Mapping[str, float], is_remote: bool) -> Work:
 
 
 def _annotated(
-    runs: Iterable[Mapping[str, Any]], annotators: Mapping[str, Computes], clips: int, prices: Prices
+    runs: Iterable[Mapping[str, Any]],
+    annotators: Mapping[str, Computes],
+    clips: int,
+    prices: Prices,
+    *,
+    is_remote: bool,
 ) -> Work:
     """Sum up the runs of annotators on stored clips: their seconds on workers count as CPU, but those on GPUs."""
     work = Work(gpu_s=_on_gpus(annotators, clips, prices))
@@ -222,6 +227,9 @@ def _annotated(
         if run["command"] == "annotate":
             seconds = json.loads(run["stage_seconds"])
             work.cpu_s += sum(s for n, s in seconds.items() if n not in annotators or not _elsewhere(annotators[n]))
+            if asked := json.loads(run["stages"] or "{}"):
+                for figures in asked.values():  # their seconds are counted above, by annotator
+                    work += replace(_of_stage(figures, is_remote), cpu_s=0.0)
             for used in json.loads(run.get("usage") or "{}").values():
                 work += Work(tokens_in=used["input_tokens"], tokens_out=used["output_tokens"], usd=used["usd"])
     return work

@@ -249,6 +249,7 @@ class Curation:
         self.stage_seconds["scan"] += found.seconds
         self.state.update({name: found.columns[name] for name in FRAMES})
         source.scanned, source.planned = replace(found, batches=(), cut=None), len(found.clip_ids)
+        self.eta.scan(source.work)
         self.history.reuse(source.md5, found.clip_ids, self.fingerprint)
         source.cutting = len(found.batches)
         for batch in found.batches:
@@ -283,6 +284,11 @@ class Curation:
         if rows:
             self.committer.add_clips(rows, payload, num_bytes)
         self.state["clips"] += len(rows)
+        self.flow.metrics.add_clips(len(rows))
+        if source.planned:
+            share = (len(rows) + len(cut.failed)) / source.planned
+            self.eta.cut_part(source.work, share)
+            source.cut_share += share
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
@@ -303,7 +309,7 @@ class Curation:
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
-        self.eta.finish(source.work)
+        self.eta.finish(source.work, is_scanned=source.scanned is not None, cut_share=source.cut_share)
         self.state["clips_failed"] += source.clips_failed
         scanned, faulty = source.scanned, source.clips_with_faulty_sound
         found = scanned.columns if scanned else None
@@ -371,7 +377,8 @@ class Curation:
 
     def _details(self, elapsed_s: float) -> dict[str, Any]:
         """Return what `reel status` shows beside the counts."""
-        return {"stages": self.flow.figures(), "eta_s": self.eta.seconds_left(elapsed_s), "clip_bytes": self.clip_bytes}
+        left_s = self.eta.seconds_left(elapsed_s, self.stage_seconds["scan"], self.stage_seconds["cut"])
+        return {"stages": self.flow.figures(), "eta_s": left_s, "clip_bytes": self.clip_bytes}
 
     def _summary(self, seconds: float) -> Summary:
         before = self.history.done_before

@@ -17,6 +17,7 @@ class Source:
     scanned: Scanned | None = None
     planned: int = 0  # clips
     cutting: int = 0  # tasks that still cut clips of it
+    cut_share: float = 0.0  # of the planned clips
     clips_failed: int = 0
     first_failure: str = ""
     clips_with_faulty_sound: int = 0

@@ -108,7 +108,7 @@ class Flow:
         self._running = Counter[str]()  # pieces of work in flight, by stage
         self._slots, self._asked_at = 0, 0.0
         self.stages: defaultdict[str, Stage] = defaultdict(Stage)
-        self._metrics = Metrics()
+        self.metrics = Metrics()
 
     def add(self, stage: str, context: Any, *args: Any, node: str = "", weight: float = 1.0) -> None:
         """Queue a piece of work; `context` comes back with its result.
@@ -264,4 +264,4 @@ class Flow:
         for stage, lap in found.laps.items():
             waited_s = wait_s if stage == task.stage else 0.0
             self.stages[stage].add(lap, waited_s)
-            self._metrics.add(stage, lap, waited_s)
+            self.metrics.add(stage, lap, waited_s)

@@ -14,7 +14,7 @@ COUNTERS = {
     "reel_input_bytes": "bytes read from remote inputs",
     "reel_input_requests": "requests to the servers of remote inputs",
 }
-PEAK = "reel_stage_peak_bytes"
+PEAK, CLIPS = "reel_stage_peak_bytes", "reel_clips"
 
 
 class Metrics:
@@ -26,6 +26,7 @@ class Metrics:
         self.counters: dict[str, Any] = {
             name: Counter(name, description=meaning, tag_keys=("stage",)) for name, meaning in COUNTERS.items()
         }
+        self.clips: Any = Counter(CLIPS, description="clips that were cut")
         self.peak: Any = Gauge(PEAK, description="largest resident memory of a stage's process", tag_keys=("stage",))
         self._peaks: dict[str, int] = {}
 
@@ -39,3 +40,8 @@ class Metrics:
         if used.peak_bytes > self._peaks.get(stage, 0):
             self._peaks[stage] = used.peak_bytes
             self.peak.set(used.peak_bytes, tags={"stage": stage})
+
+    def add_clips(self, count: int) -> None:
+        """Count clips that were cut."""
+        if count:
+            self.clips.inc(count)

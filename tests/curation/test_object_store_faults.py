@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from reelwright.curation import usage
@@ -10,7 +13,9 @@ from reelwright.curation.media import remote
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.probe import md5_of
-from reelwright.curation.store import Store
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.export import export
+from reelwright.curation.store.export import remote as remote_export
 from reelwright.pipelines.curate.workers import tasks
 from reelwright.pipelines.curate.workers.results import MediaWritten
 from reelwright.pipelines.recipes.curation import RecipeError, load_recipe
@@ -100,6 +105,70 @@ def test_clips_whose_upload_is_lost_are_written_again(s3, s3_store):
     store.commit_media([written.fragments])
     assert dict(store.read_media(ids)) == dict(zip(ids, mp4s, strict=True))
     assert store.count("media", "clip_id like 'c%' or clip_id like 'd%'") == 2
+
+
+FAILURE = {"uri": "s3://b/a.mp4", "stage": "scan", "error": "io: gone", "at": datetime.now(UTC)}
+
+
+def listed_as_now(s3, store: Store) -> None:
+    """Have every list answered once, as the fault `stale` will show it."""
+    for table in store.tables():
+        store.dataset(table.name).versions()
+        store.dataset(table.name).tags.list()
+    s3.freeze_listings()
+
+
+@pytest.mark.parametrize("hours", [0, 24])
+def test_clean_up_by_an_old_list_deletes_nothing_that_a_newer_version_has(s3, hours):
+    """Lance takes files for nobody's that belong to a version which the list hides."""
+    s3.bucket(f"listed-{hours}")
+    store = Store.open(f"s3://listed-{hours}/store", create=True)
+    listed_as_now(s3, store)
+    store.append("failures", [FAILURE])
+    with s3.faults({"kind": "stale", "path": "list-type.*failures.lance%2F_versions"}):
+        with pytest.raises(StoreError, match="was listed as it was some time ago; nothing of it was deleted"):
+            store.cleanup(timedelta(hours=hours))
+        assert met(s3.log())["stale"] > 0
+    later = {"kind": "stale", "path": "list-type.*failures.lance%2F_versions", "after": 2}  # Lance looks again
+    with s3.faults(later), suppress(StoreError):
+        store.delete_old_versions(timedelta(hours=hours))
+    assert Store.open(store.uri).read("failures", ["error"]).to_pylist() == [{"error": "io: gone"}]
+
+
+def test_clean_up_by_an_old_list_of_tags_keeps_what_a_snapshot_pins(s3):
+    s3.bucket("tagged")
+    store = Store.open("s3://tagged/store", create=True)
+    store.append("clips", [{"clip_id": "e" * 24}])
+    store.commit_media([store.write_media(["e" * 24], [b"mp4"])])
+    listed_as_now(s3, store)
+    store.snapshots.create("kept", "select clip_id from clips")
+    store.ensure_columns("clips", [pa.field("later", pa.float32())])
+    with s3.faults({"kind": "stale", "path": "list-type.*_refs"}):
+        store.cleanup(timedelta(0))
+        assert met(s3.log())["stale"] > 0
+        check = store.snapshots.verify("kept", media_samples=0)
+    assert not [one for one in check.problems if "gone" in one or "pins" in one], check.problems
+    assert store.snapshots.rows("kept").num_rows == 1
+    store.snapshots.delete("kept")
+    assert store.dataset("clips").tags.list() == {}
+
+
+def test_an_export_whose_upload_is_lost_is_tried_again_and_one_that_broke_off_is_replaced(s3, s3_store, monkeypatch):
+    monkeypatch.setattr(remote_export, "PAUSES_S", (0.05, 0.05))
+    store, clip_id = s3_store, "f" * 24
+    store.append("clips", [{"clip_id": clip_id}])
+    store.commit_media([store.write_media([clip_id], [b"mp4"])])
+    lost = {"kind": "lost_upload", "method": "PUT", "path": "/out/.*tar"}
+    arguments = {"sql": f"select clip_id from clips where clip_id = '{clip_id}'", "format": "webdataset"}
+    with s3.faults(lost), pytest.raises(StoreError, match="NoSuchUpload"):
+        export(store, "s3://shared/out", **arguments)
+    with s3.faults(lost | {"times": 2}):
+        assert export(store, "s3://shared/out", **arguments).clips == 1
+        assert met(s3.log()) == {"lost_upload": 2}
+    there = {name.removeprefix("shared/out/") for name in s3.files.find("shared/out")}
+    assert there == {"reelwright-clips.tsv", "reelwright-export.json", "shard-000000.tar"}
+    with pytest.raises(StoreError, match="already holds an export"):
+        export(store, "s3://shared/out", **arguments)
 
 
 def test_a_recipe_names_where_keys_are_and_never_holds_one(tmp_path):

@@ -1,9 +1,13 @@
-"""An export to an object store: made in a folder for temporary files, then copied, its marker last."""
+"""An export to an object store: made in a folder for temporary files, then copied, its marker last.
+
+A file `PART` is there from before the first change until the marker is: what has it is ours to replace.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +18,10 @@ from reelwright.curation.store.export.format import Format
 from reelwright.curation.store.export.marker import CLIPS, MARKER, ExportResult
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
+
+PART = "reelwright-export.part"
+PAUSES_S = (1.0, 4.0)
+"""Between tries of a file: an upload that the service lost (`NoSuchUpload`) is not one that a client tries again."""
 
 
 def export_to_uri(
@@ -48,13 +56,15 @@ def export_to_uri(
             old = _earlier(files, root, uri, f"{root}/{MARKER}", force)
             here = Path(folder) / "export"
             made = replace(write(here), path=uri)
+            files.pipe_file(f"{root}/{PART}", b"")
             for name in sorted(old, key=lambda n: n != f"{root}/{MARKER}"):
                 files.rm_file(name)
             for path in sorted((p for p in here.rglob("*") if p.is_file()), key=lambda p: p.name == MARKER):
                 if path.name == MARKER:
                     content = json.loads(path.read_text("utf-8")) | {"path": uri}
                     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-                files.put_file(str(path), f"{root}/{path.relative_to(here).as_posix()}")
+                _put(files, path, f"{root}/{path.relative_to(here).as_posix()}")
+            files.rm_file(f"{root}/{PART}")
         except StoreError:
             raise
         except Exception as error:  # each file system has its own
@@ -77,9 +87,21 @@ def fetch_record(uri: str, folder: Path) -> None:
         ) from None
 
 
+def _put(files: Any, path: Path, name: str) -> None:
+    for pause_s in PAUSES_S:
+        try:
+            files.put_file(str(path), name)
+            return
+        except Exception:  # each file system has its own
+            time.sleep(pause_s)
+    files.put_file(str(path), name)
+
+
 def _earlier(files: Any, root: str, uri: str, marker: str, force: bool) -> list[str]:
-    """Files of an export that is there already."""
+    """Files of an export that is there already, or of one that was broken off."""
     found: list[str] = files.find(root)
+    if f"{root}/{PART}" in found:
+        return [name for name in found if name != f"{root}/{PART}"]
     if found and marker not in found:
         raise StoreError(f"{uri} holds files and is not an export of reel's, so it stays; choose another folder.")
     if found and not force:

@@ -233,18 +233,31 @@ def _run(row: dict[str, Any]) -> Run:
     began, ended = row["started_at"], row["ended_at"]
     seconds = {k: float(v) for k, v in _object(row["stage_seconds"]).items() if isinstance(v, (int, float))}
     total = sum(seconds.values()) or 1.0
-    measured = _object(row.get("stages"))
+    measured, counts = _object(row.get("stages")), _object(row["counts"])
+    took = (ended - began).total_seconds() if began and ended else None
+    if took and isinstance(counts.get("clips"), int):
+        counts["clips_per_second"] = f"{counts['clips'] / took:,.2f}"
+    stages = [StageTime(name, value, value / total, _in_words(measured.get(name))) for name, value in seconds.items()]
+    others = {name: figures for name, figures in measured.items() if name not in seconds and isinstance(figures, dict)}
     return Run(
         run_id=row["run_id"] or "",
         command=row["command"] or "",
         state=row["state"] or "",
         started_at=began,
-        seconds=(ended - began).total_seconds() if began and ended else None,
-        counts=_object(row["counts"]),
-        stages=[
-            StageTime(name, value, value / total, _in_words(measured.get(name))) for name, value in seconds.items()
-        ],
+        seconds=took,
+        counts=counts,
+        stages=stages + [_other(name, figures, total) for name, figures in others.items()],
     )
+
+
+def _other(name: str, figures: dict[str, Any], total: float) -> StageTime:
+    """Describe the tasks of annotators, whose seconds are told by annotator, or the requests to the store."""
+    if "bytes_written" in figures:
+        requests, read, written = (float(figures.get(of) or 0) for of in ("requests", "bytes_read", "bytes_written"))
+        words = f"{requests:,.0f} requests · {read / 1e6:,.1f} MB read · {written / 1e6:,.1f} MB written"
+        return StageTime(name, 0.0, 0.0, words)
+    seconds = float(figures.get("seconds") or 0)
+    return StageTime(name, seconds, min(1.0, seconds / total), _in_words(figures))
 
 
 def _in_words(stage: Any) -> str:

@@ -87,7 +87,8 @@ def run_row(run_id: str, stage_seconds: str) -> dict[str, Any]:
     return {"run_id": run_id, "command": "curate", "state": "finished", "started_at": began, "counts": '{"clips": 9}',
             "ended_at": began + timedelta(seconds=75), "stage_seconds": stage_seconds,
             "stages": json.dumps({"cut": {"tasks": 3, "cpu_s": 4.25, "wait_s": 1.5, "peak_bytes": 3 << 28,
-                                          "requests": 7, "bytes_in": 2_500_000}})}  # fmt: skip
+                                          "requests": 7, "bytes_in": 2_500_000},
+                                  "store": {"requests": 1234, "bytes_read": 5e6, "bytes_written": 7e6}})}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,8 @@ class Reader(HTMLParser):
 def test_a_run_s_stages_say_what_they_took(page: str) -> None:
     text = Reader(page).text
     assert "3 tasks · 4.2 s of CPU · 1.5 s waited · peak 768 MiB · 2.5 MB read by 7 requests" in text
+    assert "store 1,234 requests · 5.0 MB read · 7.0 MB written" in re.sub(r" – | 0 s ", " ", text)
+    assert "clips per second 0.12" in text
 
 
 def test_the_counts_are_the_store_s_and_add_up(store: Store, facts: dict[str, Any], page: str) -> None:
@@ -198,7 +201,8 @@ def test_failures_are_grouped_by_what_they_say_but_for_numbers(facts: dict[str, 
 def test_duplicates_runs_crops_and_words_are_told(page: str) -> None:
     text = Reader(page).text
     assert "0 2 3 MB /f/copy 0 /f/copy 1" in text
-    assert "2026-01-02 03:04 UTC curate good finished 1 min 15 s clips 9 probe 1.5 s cut 4.5 s" in text
+    took = "1 min 15 s clips 9 clips per second 0.12 probe 1.5 s cut 4.5 s"
+    assert f"2026-01-02 03:04 UTC curate good finished {took}" in text
     assert "64×48 → 64×36 1" in text
     assert "whole picture 8" in text
     assert "pan <left> 9" in text

@@ -11,6 +11,11 @@ import pytest
 
 from reelwright.curation.records import status
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.curate.account import measured
+from reelwright.pipelines.recipes.prices import Prices
+from reelwright.pipelines.runtime.progress import Progress
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
@@ -80,6 +85,36 @@ def test_a_remote_film_is_fetched_once_and_its_requests_are_counted(object_store
     summary = curate(tmp_path / "other", [f"{bucket}/in"], recipe_of(limits__input_cache_mib=0))
     fetched = sum(line.received for line in object_store.log() if "/in/" in line.target)
     assert summary.remote_bytes == fetched >= 3 * size, "without a cache each stage reads it"
+
+
+def test_annotating_stored_clips_tells_what_it_read(object_store, films):
+    """As the server saw it: the clips' bytes, which the workers read, and the tables, which the driver did."""
+    bucket = object_store.bucket("again", *films)
+    store = Store.open(f"{bucket}/store", create=True)
+    curate(store, [f"{bucket}/in"], recipe_of(annotators=["light"]))
+    clips = sum(len(mp4) for _, mp4 in store.read_media(store.read("clips", ["clip_id"])["clip_id"].to_pylist()))
+    recipe = recipe_of(annotators=["blur"])
+    annotators = load_annotators(recipe)
+    before = measured(store, annotators, Prices())
+    object_store.clear_log()
+    with Progress("annotate", quiet=True) as progress:
+        annotate_and_record(store, recipe, annotators, progress)
+    got = [line for line in object_store.log() if line.method == "GET" and "/data/" in line.target]
+    (row,) = store.read("runs", ["stages"], "command = 'annotate'").to_pylist()
+    stages = json.loads(row["stages"])
+    task = stages["annotate"]
+    assert clips <= task["bytes_in"] <= sum(line.received for line in got)
+    assert 0 < task["requests"] <= len(object_store.log())
+    assert task["tasks"] == 1
+    assert task["cpu_s"] > 0
+    assert task["peak_bytes"] > 1 << 20
+    assert stages["store"]["bytes_written"] > 0
+    assert status.read(store.uri)[0]["stages"]["annotate"]["tasks"] == 1
+    after = measured(store, annotators, Prices())
+    assert before is not None
+    assert after is not None
+    read = after.stages["annotate"].bytes_read - before.stages["annotate"].bytes_read
+    assert read == task["bytes_in"] + stages["store"]["bytes_read"], "its price has them"
 
 
 @pytest.mark.exhaustive

@@ -27,7 +27,9 @@ flow = Flow({"scan": (work, Need(), 1)}, attempts=1)
 for number in range(3):
     flow.add("scan", number, number)
 while flow:
-    assert all(done.value == done.context for done in flow.next_done())
+    for done in flow.next_done():
+        assert done.value == done.context
+        flow.metrics.add_clips(2)
 (node,) = ray.nodes()
 page, until = "", time.monotonic() + 120
 while not re.search(r"reel_stage_tasks_total.* 3(.0)?$", page, re.MULTILINE) and time.monotonic() < until:
@@ -49,5 +51,6 @@ def test_stages_are_metrics_of_ray(tmp_path):
     short = {re.sub(r"^ray_|_total$", "", name): value for name, value in found.items()}
     assert short["reel_stage_tasks"] == 3, done.stdout
     assert short["reel_input_bytes"] == 3000
+    assert re.search(r"^ray_reel_clips(_total)?(\{[^}]*\})? 6(\.0)?$", done.stdout, re.MULTILINE), done.stdout
     assert short["reel_input_requests"] == 6
     assert short["reel_stage_peak_bytes"] == 3 << 20
