@@ -108,7 +108,8 @@ class _Cell:
 
 def _folded(state: dict[str, np.ndarray], prefix: str) -> _Cell:
     kernels = np.concatenate([state[f"{prefix}Conv3D_{d}.layers.0.weight"][:, :, 0] for d in _DILATIONS])
-    spatial = np.einsum("ay,bx,fcyx->bacf", _KERNEL_TO_TILE, _KERNEL_TO_TILE, kernels)  # columns first: see _filtered
+    rows = np.tensordot(_KERNEL_TO_TILE, kernels, (1, 2))  # [4, 8F, C, 3]
+    spatial = np.tensordot(_KERNEL_TO_TILE, rows, (1, 3)).transpose(0, 1, 3, 2)  # columns first, as in _filtered
     scale = state[prefix + "bn.weight"] / np.sqrt(state[prefix + "bn.running_var"] + np.float32(_BATCH_NORM_EPS))
     bias = state[prefix + "bn.bias"] - state[prefix + "bn.running_mean"] * scale
     taps = [state[f"{prefix}Conv3D_{d}.layers.1.weight"][..., 0, 0] for d in _DILATIONS]  # [F, 2F, 3] each
