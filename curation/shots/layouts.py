@@ -61,7 +61,7 @@ def _blurred(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def _index(stages: Sequence[Sources], height: int, width: int) -> np.ndarray:
-    """Nearest source of each pixel, int32 [n, H * W]; of a blurred copy where the picture is shown smaller than it is."""
+    """Nearest source of each pixel, int32 [n, H * W]; of a blurred copy where the picture is shown smaller."""
     picture, y, x = (np.stack(part) for part in zip(*stages, strict=True))
     pixel = (y * height).astype(int).clip(0, height - 1) * width + (x * width).astype(int).clip(0, width - 1)
     shrunk = np.minimum(np.abs(np.gradient(y, axis=1)) * height, np.abs(np.gradient(x, axis=2)) * width)

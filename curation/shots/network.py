@@ -99,7 +99,7 @@ class TransNet:
 
 @dataclass(frozen=True)
 class _Cell:
-    """spatial: transformed kernels of all branches, [16, C, 8F]. temporal: [2F, 3F] of each branch. bias: [4F]."""
+    """spatial: transformed kernels of all branches, [16, C, 8F]. temporal: [3, 2F, F] of each branch. bias: [4F]."""
 
     spatial: np.ndarray
     temporal: list[np.ndarray]
@@ -114,7 +114,7 @@ def _folded(state: dict[str, np.ndarray], prefix: str) -> _Cell:
     bias = state[prefix + "bn.bias"] - state[prefix + "bn.running_mean"] * scale
     taps = [state[f"{prefix}Conv3D_{d}.layers.1.weight"][..., 0, 0] for d in _DILATIONS]  # [F, 2F, 3] each
     scaled = [w * s[:, None, None] for w, s in zip(taps, np.split(scale, len(_DILATIONS)), strict=True)]
-    temporal = [w.transpose(1, 2, 0).reshape(w.shape[1], -1) for w in scaled]
+    temporal = [np.ascontiguousarray(w.transpose(2, 1, 0)) for w in scaled]
     return _Cell(spatial.reshape(16, *spatial.shape[2:]).astype(np.float32), temporal, bias)
 
 
@@ -131,20 +131,19 @@ def _convolved(x: np.ndarray, cell: _Cell) -> np.ndarray:
     frames, height, width, _ = x.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2  # of tiles, each for 2 x 2 pixels
     size = len(cell.bias) // len(_DILATIONS)
-    out = np.empty((frames, 4 * rows * columns, len(cell.bias)), np.float32)
-    out[:] = cell.bias
+    branches = np.zeros((len(_DILATIONS), frames, 4 * rows * columns * size), np.float32)  # apart, sums are faster
     for first, filtered in _filtered(x, cell.spatial, rows, columns):
-        after = first + len(filtered) // out.shape[1]
-        for i, (kernel, dilation) in enumerate(zip(cell.temporal, _DILATIONS, strict=True)):
-            branch = filtered[:, 2 * i * size : 2 * (i + 1) * size] @ kernel
-            added = branch.reshape(after - first, -1, 3 * size)
-            for tap, shift in enumerate((dilation, 0, -dilation)):  # a frame counts for one later, itself, one before
+        after = first + len(filtered) // (4 * rows * columns)
+        for i, (out, kernel, dilation) in enumerate(zip(branches, cell.temporal, _DILATIONS, strict=True)):
+            of_branch = filtered[:, 2 * i * size : 2 * (i + 1) * size]
+            for tap, shift in zip(kernel, (dilation, 0, -dilation), strict=True):  # a frame counts for later ones too
                 lo, hi = max(0, first + shift), min(frames, after + shift)
                 if lo < hi:
-                    start = slice(lo - shift - first, hi - shift - first)
-                    out[lo:hi, :, i * size : (i + 1) * size] += added[start, :, tap * size : (tap + 1) * size]
-    np.maximum(out, 0, out=out)
-    return out.reshape(frames, 2 * rows, 2 * columns, -1)[:, :height, :width]
+                    out[lo:hi] += (of_branch @ tap).reshape(after - first, -1)[lo - shift - first : hi - shift - first]
+    joined = np.concatenate(branches.reshape(len(_DILATIONS), frames, -1, size), axis=-1)
+    joined += cell.bias
+    np.maximum(joined, 0, out=joined)
+    return joined.reshape(frames, 2 * rows, 2 * columns, -1)[:, :height, :width]
 
 
 def _filtered(x: np.ndarray, kernels: np.ndarray, rows: int, columns: int) -> Iterator[tuple[int, np.ndarray]]:
