@@ -1,7 +1,7 @@
 """Shot boundaries: which frames of a source belong to one shot each, and how one gives way to the next.
 
-Three detectors stand behind one interface (`make_detector`); `cascade` is the default. Importing this costs none of
-torch, cv2 and scenedetect: a detector imports its libraries at its first use.
+Three detectors stand behind one interface (`make_detector`); `cascade` is the default. Importing this costs neither
+cv2 nor scenedetect: a detector imports its libraries at its first use.
 """
 
 from reelwright.curation.shots.config import ShotConfig

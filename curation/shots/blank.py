@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.footage import Footage, mean_colour
 from reelwright.curation.shots.types import Transition
 
 FLAT, BLACK, WHITE = 6.0, 24.0, 232.0  # grey levels: contrast, and brightness, of frames that show next to nothing
@@ -36,7 +36,7 @@ class Run:
 
 def states(footage: Footage) -> np.ndarray:
     """PICTURE, DARK or BRIGHT of each frame: int8 [T]. Deep blue is dark only if its blue is."""
-    colour = footage.small.mean((1, 2))  # [T, 3]
+    colour = mean_colour(footage.small)  # [T, 3]
     flat = footage.contrast < FLAT
     return np.select([flat & (colour.max(1) < BLACK), flat & (colour.min(1) > WHITE)], [DARK, BRIGHT], PICTURE)
 

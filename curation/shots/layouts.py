@@ -6,7 +6,7 @@ into the pixels of the old picture, the new one, blurred copies of both, and one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,8 +50,8 @@ def atlas(height: int, width: int) -> Atlas:
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
     layouts = dict(_layouts(y, x))
     stages = (np.arange(STEPS) + 0.5) / STEPS
-    index = np.stack([[_index(*layout(p), height, width) for p in stages] for layout in layouts.values()])
-    return Atlas(height, width, tuple(layouts), index.astype(np.int32))
+    index = np.stack([_index([layout(p) for p in stages], height, width) for layout in layouts.values()])
+    return Atlas(height, width, tuple(layouts), index)
 
 
 def _blurred(picture: np.ndarray) -> list[np.ndarray]:
@@ -60,14 +60,15 @@ def _blurred(picture: np.ndarray) -> list[np.ndarray]:
     return [picture, *(cv2.blur(picture, (size, size)) for size in (3, 5))]
 
 
-def _index(picture: np.ndarray, y: np.ndarray, x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest source of each pixel [H * W]; of a blurred copy where the picture is shown smaller than it is."""
+def _index(stages: Sequence[Sources], height: int, width: int) -> np.ndarray:
+    """Nearest source of each pixel, int32 [n, H * W]; of a blurred copy where the picture is shown smaller."""
+    picture, y, x = (np.stack(part) for part in zip(*stages, strict=True))
     pixel = (y * height).astype(int).clip(0, height - 1) * width + (x * width).astype(int).clip(0, width - 1)
-    shrunk = np.minimum(np.abs(np.gradient(y, axis=0)) * height, np.abs(np.gradient(x, axis=1)) * width)
+    shrunk = np.minimum(np.abs(np.gradient(y, axis=1)) * height, np.abs(np.gradient(x, axis=2)) * width)
     level = np.round(np.log2(shrunk.clip(1, 4))).astype(int)
     size = height * width
     index = (picture * LEVELS + level) * size + pixel
-    return np.where(picture == BLACK, 2 * LEVELS * size, index).reshape(-1)
+    return np.where(picture == BLACK, 2 * LEVELS * size, index).reshape(len(stages), -1).astype(np.int32)
 
 
 def _layouts(y: np.ndarray, x: np.ndarray) -> Iterator[tuple[str, Layout]]:

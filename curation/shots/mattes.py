@@ -8,8 +8,7 @@ pixel other colours meanwhile, and once it has crossed, the old picture is back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -32,14 +31,42 @@ NOISE = 30.0  # squared grey levels of RGB that say nothing
 SHORTEST, LONGEST = 5, 90  # frames
 
 
-@dataclass(frozen=True)
 class Course:
-    """How pixels go from a first to a last frame. share: of the change that is there, of each frame [n]."""
+    """How pixels go from a first to a last frame, uint8 RGB [n, 27, 48, 3]."""
 
-    beside: float
-    detour: float
-    direct: float
-    share: np.ndarray
+    def __init__(self, frames: np.ndarray) -> None:
+        self._seen = frames.reshape(len(frames), -1, 3).astype(np.float32)
+        self._gone = self._seen - self._seen[0]
+        self._way = self._gone[-1]
+        self._length = _over_rgb(np.square(self._way))
+        self._gone_along = self._gone * self._way
+
+    @cached_property
+    def _along(self) -> np.ndarray:
+        return (_over_rgb(self._gone_along) / (self._length + NOISE)).clip(0, 1)
+
+    @property
+    def beside(self) -> float:
+        """Mean squared distance from the way between both colours, over that between them."""
+        aside = _over_rgb(np.square(self._gone - self._along[..., None] * self._way)).mean(1)
+        return float(aside[1:-1].mean() / max(1.0, float(self._length.mean())))
+
+    @property
+    def detour(self) -> float:
+        """How far pixels go to and fro along the way, over its length."""
+        weight = self._length / max(1.0, float(self._length.sum()))
+        return float((np.abs(np.diff(self._along, axis=0)).sum(0) * weight).sum())
+
+    @property
+    def direct(self) -> float:
+        """What remains in the end, of all that pixels change."""
+        gone = np.sqrt(_over_rgb(np.square(np.diff(self._seen, axis=0)))).sum()
+        return float(np.sqrt(self._length).sum() / max(1.0, float(gone)))
+
+    @property
+    def share(self) -> np.ndarray:
+        """Share of the change that is there, of each frame [n]; motion lends it neither sign."""
+        return self._gone_along.sum((1, 2)) / max(1.0, float(self._length.sum()))
 
 
 def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]) -> list[Transition]:
@@ -56,7 +83,7 @@ def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Seq
         if hi - lo < SHORTEST + 1 or hi < end - quarter:
             continue
         at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
-        if _course(footage.small[at]).beside < MAYBE_BESIDE:
+        if Course(footage.small[at]).beside < MAYBE_BESIDE:
             found += found_whole(partial(_switched, footage), lo, hi, limits)[-1:]
     return found
 
@@ -65,38 +92,21 @@ def _switched(footage: Footage, lo: int, hi: int) -> Transition | None:
     """Return the transition in frames [lo, hi], if they hold one."""
     report_progress(None)
     for _ in range(2):
-        reach = changing(_course(footage.small[lo : hi + 1]).share)
+        reach = changing(Course(footage.small[lo : hi + 1]).share)
         if reach is None:
             return None
         first, last = max(lo + reach[0], lo + 1), min(lo + reach[1], hi - 1)
         if not SHORTEST <= last - first + 1 <= LONGEST:
             return None
         lo, hi = max(lo, first - BESIDES), min(hi, last + BESIDES)
-    course = _course(footage.small[first - 1 : last + 2])
+    course = Course(footage.small[first - 1 : last + 2])
+    beside = course.beside
     one_way = float(np.clip(-np.diff(course.share), 0, None).sum()) < BACK
-    smooth = course.beside < BESIDE and course.detour < DETOUR and course.direct > DIRECT and one_way
+    smooth = beside < BESIDE and course.detour < DETOUR and course.direct > DIRECT and one_way
     textured = is_textured(footage, first - 1, last + 1)
     if not (smooth and textured and _calm_beside(footage, first, last)) or _returns(footage, first - 1, last + 1):
         return None
-    return Transition(first, last, float(1 - course.beside / BESIDE / 2))
-
-
-def _course(frames: np.ndarray) -> Course:
-    """frames: uint8 RGB [n, 27, 48, 3]."""
-    seen = frames.reshape(len(frames), -1, 3).astype(np.float32)
-    way = seen[-1] - seen[0]
-    length = _over_rgb(np.square(way))
-    weight = length / max(1.0, float(length.sum()))
-    gone_along = (seen - seen[0]) * way
-    along = (_over_rgb(gone_along) / (length + NOISE)).clip(0, 1)
-    aside = _over_rgb(np.square(seen - seen[0] - along[..., None] * way)).mean(1)
-    gone = np.sqrt(_over_rgb(np.square(np.diff(seen, axis=0)))).sum()
-    return Course(
-        beside=float(aside[1:-1].mean() / max(1.0, float(length.mean()))),
-        detour=float((np.abs(np.diff(along, axis=0)).sum(0) * weight).sum()),
-        direct=float(np.sqrt(length).sum() / max(1.0, float(gone))),
-        share=gone_along.sum((1, 2)) / max(1.0, float(length.sum())),  # motion lends it neither sign
-    )
+    return Transition(first, last, float(1 - beside / BESIDE / 2))
 
 
 def _over_rgb(values: np.ndarray) -> np.ndarray:

@@ -229,12 +229,12 @@ def _explain(
     """
     seen = frames.reshape(len(frames), -1)
     made = layouts.compose(old, new, kinds).reshape(len(kinds) * STEPS, -1)
-    error = np.square(seen).sum(1)[:, None] - 2 * seen @ made.T + np.square(made).sum(1)[None]
-    error = error.reshape(len(frames), len(kinds), STEPS).clip(0) / seen.shape[1]
+    error = np.square(seen).sum(1) - made @ (2 * seen).T + np.square(made).sum(1)[:, None]  # the faster way round
+    error = error.reshape(len(kinds), STEPS, len(frames)).clip(0) / seen.shape[1]
     start, way = old.reshape(-1), (new - old).reshape(-1)
     share = ((seen - start) @ way / max(1.0, float(way @ way))).clip(0, 1)
     mixed = np.square(seen - start - share[:, None] * way).mean(1)
-    return error.min(2), error.argmin(2), mixed
+    return error.min(1).T, error.argmin(1).T, mixed
 
 
 def _seamed(footage: Footage, before: int, after: int, name: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reelwright.curation.shots.footage import HEIGHT, WIDTH, shrink
+from reelwright.curation.shots.footage import HEIGHT, WIDTH, mean_colour, shrink
 
 NEW, REPEAT, FLASH = 0, 1, 2
 START = 255.0  # grey levels that the first frame is taken to have changed
@@ -113,7 +113,7 @@ class Repeats:
         goes_on = np.full(len(steps), np.nan)  # asked only where a picture follows one that stood
         for i in np.flatnonzero((came < LITTLE) & (steps > REAL)):
             goes_on[i] = _moves_to(before[i], small[i])
-        colour, contrast = small.mean((1, 2)), (_over_rgb(small.astype(np.float64)) / 3).std((1, 2))
+        colour, contrast = mean_colour(small), (_over_rgb(small.astype(np.float64)) / 3).std((1, 2))
         blank = (contrast < FLAT) & ((colour.max(1) < BLACK) | (colour.min(1) > WHITE))
         self._steps, self._goes_on = np.concatenate((self._steps, steps)), np.concatenate((self._goes_on, goes_on))
         self._contrast, self._blank = np.concatenate((self._contrast, contrast)), np.concatenate((self._blank, blank))

