@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, TypeVar
@@ -38,7 +39,16 @@ def built_in() -> Mapping[str, str]:
 
 def available() -> list[str]:
     """Return the names that `load` knows; a package cannot take a built-in's."""
-    return list(dict.fromkeys([*built_in(), *(point.name for point in entry_points(group=ENTRY_POINTS))]))
+    return list(dict.fromkeys([*built_in(), *_brought(tuple(sys.path))]))
+
+
+@cache
+def _brought(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Return name -> entry point of the packages on `path`: looking at all that are installed takes a while."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, point)
+    return found
 
 
 def kind_of(name: str) -> type[Computes]:
@@ -49,7 +59,7 @@ def kind_of(name: str) -> type[Computes]:
     """
     if name in built_in():
         return class_in("annotator", built_in()[name], name, Computes)
-    for point in entry_points(group=ENTRY_POINTS, name=name):  # looks at all installed packages, which takes a while
+    if point := _brought(tuple(sys.path)).get(name):
         try:
             return point.load()
         except Exception as error:  # another package's code
