@@ -11,9 +11,12 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reelwright.annotate.contract import Computes, refuse_shared_columns
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FOLDERS = ("picture", "motion", "overlay", "captions", "sets")
 """Each file in them is an annotator's and has its name: picture/blur.py holds the class whose `name` is "blur". What
@@ -138,7 +141,7 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
     Raises:
         ValueError: it has no such parameter, or not with this value.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     name = getattr(kind, "name")  # noqa: B009 - of annotators and rewards alike
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
@@ -146,12 +149,20 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
         if key not in known:
             raise ValueError(f"{what} {name!r} has no parameter {key!r}; {look_alikes(key, known)}")
     try:
-        return TypeAdapter(kind).validate_python(parameters)
+        return _checker(kind).validate_python(parameters)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         told = f"{where} = {first['input']!r}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{what} {name!r}: {told}") from None
+
+
+@cache
+def _checker(kind: type[T]) -> TypeAdapter[T]:
+    """Return what checks a class's parameters; made once, as a run loads each annotator several times."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def look_alikes(name: str, known: Collection[str]) -> str:
