@@ -149,7 +149,7 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
         if key not in known:
             raise ValueError(f"{what} {name!r} has no parameter {key!r}; {look_alikes(key, known)}")
     try:
-        return _checker(kind).validate_python(parameters)
+        return _checker(kind).validate_python(parameters)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
