@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reelwright.annotate.contract import Computes, refuse_shared_columns
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FOLDERS = ("picture", "motion", "overlay", "captions", "sets")
 """Each file in them is an annotator's and has its name: picture/blur.py holds the class whose `name` is "blur". What
@@ -38,7 +42,16 @@ def built_in() -> Mapping[str, str]:
 
 def available() -> list[str]:
     """Return the names that `load` knows; a package cannot take a built-in's."""
-    return list(dict.fromkeys([*built_in(), *(point.name for point in entry_points(group=ENTRY_POINTS))]))
+    return list(dict.fromkeys([*built_in(), *_brought(tuple(sys.path))]))
+
+
+@cache
+def _brought(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Return name -> entry point of the packages on `path`: looking at all that are installed takes a while."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, point)
+    return found
 
 
 def kind_of(name: str) -> type[Computes]:
@@ -49,7 +62,7 @@ def kind_of(name: str) -> type[Computes]:
     """
     if name in built_in():
         return class_in("annotator", built_in()[name], name, Computes)
-    for point in entry_points(group=ENTRY_POINTS, name=name):  # looks at all installed packages, which takes a while
+    if point := _brought(tuple(sys.path)).get(name):
         try:
             return point.load()
         except Exception as error:  # another package's code
@@ -128,7 +141,7 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
     Raises:
         ValueError: it has no such parameter, or not with this value.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     name = getattr(kind, "name")  # noqa: B009 - of annotators and rewards alike
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
@@ -136,12 +149,20 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
         if key not in known:
             raise ValueError(f"{what} {name!r} has no parameter {key!r}; {look_alikes(key, known)}")
     try:
-        return TypeAdapter(kind).validate_python(parameters)
+        return _checker(kind).validate_python(parameters)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         told = f"{where} = {first['input']!r}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{what} {name!r}: {told}") from None
+
+
+@cache
+def _checker(kind: type[T]) -> TypeAdapter[T]:
+    """Return what checks a class's parameters; made once, as a run loads each annotator several times."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def look_alikes(name: str, known: Collection[str]) -> str:

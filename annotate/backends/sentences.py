@@ -70,8 +70,12 @@ class SentenceModel:
         """Return unit vectors, float32 [N, dim], of texts as they are stored.
 
         A text longer than the model reads is cut into windows at ends of sentences; their vectors are averaged, each
-        weighing its tokens.
+        weighing its tokens. Equal texts are embedded once.
         """
+        once = dict.fromkeys(texts)
+        if len(once) < len(texts):
+            place = {text: i for i, text in enumerate(once)}
+            return self.embed(list(once))[[place[text] for text in texts]]
         windows = [self._windows(text[:MAX_CHARACTERS]) for text in texts]
         flat = [text for one in windows for text, _ in one]
         weights = np.array([tokens for one in windows for _, tokens in one], np.float32)

@@ -62,8 +62,8 @@ class CaptionEmbedding(Annotator):
 
     @property
     def resources(self) -> Resources:
-        """One process per model, in batches of 64 captions."""
-        return Resources(gpus=self.gpus, batch=64, own_process=True)
+        """Batches of 256 captions; one process per model, but for the small one that comes with reelwright."""
+        return Resources(gpus=self.gpus, batch=256, own_process=bool(self.model or self.gpus))
 
     @property
     def models(self) -> tuple[str, ...]:

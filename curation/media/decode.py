@@ -261,24 +261,18 @@ def side_data_of(frame: Any) -> dict[str, bytes]:
     Kinds that this PyAV has no name for (3D views, for example) are skipped, and so are all kinds after the first of
     them, which PyAV does not hand out.
     """
-    try:
-        sides = frame.side_data
-    except ValueError:  # raised for a kind without a name
-        sides = _known_side_data(frame)
+    from av.sidedata.sidedata import SideDataContainer
+
+    # Not `frame.side_data`, with which frame and side data refer to each other: until the garbage collector comes by,
+    # one such frame keeps the memory of all frames that its decoder had in use.
+    sides = SideDataContainer.__new__(SideDataContainer)
     found = {}
+    with contextlib.suppress(ValueError):  # raised for a kind without a name
+        sides.__init__(frame)  # type: ignore[misc]
     with contextlib.suppress(ValueError):
         for side in sides:
             found[side.type.name] = bytes(side)
     return found
-
-
-def _known_side_data(frame: Any) -> Any:
-    from av.sidedata.sidedata import SideDataContainer
-
-    sides = SideDataContainer.__new__(SideDataContainer)
-    with contextlib.suppress(ValueError):
-        sides.__init__(frame)  # type: ignore[misc] # fills it up to the kind that it has no name for
-    return sides
 
 
 def orientation_of(frame: Any) -> Orientation:

