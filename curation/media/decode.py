@@ -261,23 +261,24 @@ def side_data_of(frame: Any) -> dict[str, bytes]:
     Kinds that this PyAV has no name for (3D views, for example) are skipped, and so are all kinds after the first of
     them, which PyAV does not hand out.
     """
-    try:
-        sides = frame.side_data
-    except ValueError:  # raised for a kind without a name
-        sides = _known_side_data(frame)
     found = {}
     with contextlib.suppress(ValueError):
-        for side in sides:
+        for side in _known_side_data(frame):
             found[side.type.name] = bytes(side)
     return found
 
 
 def _known_side_data(frame: Any) -> Any:
+    """Return the side data up to the first kind without a name.
+
+    `frame.side_data` would keep it in the frame, which it refers to: the frame, and with it all pictures of its decoder,
+    would then be held in memory until Python next looks for cycles, hundreds of MiB in a large source.
+    """
     from av.sidedata.sidedata import SideDataContainer
 
     sides = SideDataContainer.__new__(SideDataContainer)
-    with contextlib.suppress(ValueError):
-        sides.__init__(frame)  # type: ignore[misc] # fills it up to the kind that it has no name for
+    with contextlib.suppress(ValueError):  # raised for a kind without a name
+        sides.__init__(frame)  # type: ignore[misc] # fills it up to there
     return sides
 
 

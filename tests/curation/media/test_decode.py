@@ -1,14 +1,16 @@
 """Hostile and damaged files are told apart by kind, and no file makes the decoder read another."""
 
+import gc
 import os
 import shutil
 import socket
 import struct
 from pathlib import Path
 
+import av
 import pytest
 
-from reelwright.curation.media.decode import Orientation, Video, orientation_of
+from reelwright.curation.media.decode import Orientation, Video, orientation_of, side_data_of
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import md5_of, probe
 from reelwright.curation.media.sandbox import Sandbox
@@ -224,6 +226,21 @@ def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, held, turn
         assert len(shown) == 5
         assert orientation_of(shown[0]) == Orientation(turns)
     assert probe(str(path))["rotation"] == 90 * turns
+
+
+def test_reading_its_side_data_does_not_keep_a_frame_until_the_collector_runs(good):
+    """One frame holds the memory of all pictures of its decoder."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Video(str(good)) as video:
+            frame = next(video.frames())
+            side_data_of(frame)
+        assert any(o is frame for o in gc.get_objects())
+        del frame, video
+        assert not [o for o in gc.get_objects() if isinstance(o, av.VideoFrame)]
+    finally:
+        gc.enable()
 
 
 def test_packets_that_the_container_marks_as_corrupt_give_damaged_frames(tmp_path):
