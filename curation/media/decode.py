@@ -261,18 +261,25 @@ def side_data_of(frame: Any) -> dict[str, bytes]:
     Kinds that this PyAV has no name for (3D views, for example) are skipped, and so are all kinds after the first of
     them, which PyAV does not hand out.
     """
-    from av.sidedata.sidedata import SideDataContainer
-
-    # Not `frame.side_data`, with which frame and side data refer to each other: until the garbage collector comes by,
-    # one such frame keeps the memory of all frames that its decoder had in use.
-    sides = SideDataContainer.__new__(SideDataContainer)
     found = {}
-    with contextlib.suppress(ValueError):  # raised for a kind without a name
-        sides.__init__(frame)  # type: ignore[misc]
     with contextlib.suppress(ValueError):
-        for side in sides:
+        for side in _known_side_data(frame):
             found[side.type.name] = bytes(side)
     return found
+
+
+def _known_side_data(frame: Any) -> Any:
+    """Return the side data up to the first kind without a name.
+
+    `frame.side_data` would keep it in the frame, which it refers to. The frame, and with it all its decoder's pictures,
+    would then stay in memory until Python next looks for cycles, hundreds of MiB of a large source.
+    """
+    from av.sidedata.sidedata import SideDataContainer
+
+    sides = SideDataContainer.__new__(SideDataContainer)
+    with contextlib.suppress(ValueError):  # raised for a kind without a name
+        sides.__init__(frame)  # type: ignore[misc] # fills it up to there
+    return sides
 
 
 def orientation_of(frame: Any) -> Orientation:
