@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -82,15 +83,16 @@ class Watermark(Annotator):
         seen = measure(frames)
         steady = steady_cells(seen)
         lines = self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []
-        spots = symbols(seen, steady)
-        along = moved_along(frames) if lines or spots else None
-        found: list[tuple[float, Box]] = []
-        for line in lines:
-            evidence = _with_motion(weigh(seen, line), along, line)
-            box = grown(seen, line, steady, evidence.crowd)
-            found.append((line_score(evidence, line, frames.shape[1:]), box))
-        found += [(symbol_score(_with_motion(weigh(seen, spot), along, spot)), spot) for spot in spots]
-        return max(found, default=(0.0, None), key=lambda f: f[0])
+        shape = frames.shape[1:]
+        marks = [_Mark(line, weigh(seen, line), partial(line_score, line=line, shape=shape)) for line in lines]
+        marks += [_Mark(spot, weigh(seen, spot), symbol_score) for spot in symbols(seen, steady)]
+        along = moved_along(frames) if any(mark.hangs_on_motion for mark in marks) else None
+        scored = [(mark.score_with(along), mark) for mark in marks]
+        if not scored:
+            return 0.0, None
+        score, best = max(scored, key=lambda s: s[0])
+        is_line = best.box in lines
+        return score, grown(seen, best.box, steady, best.evidence.crowd) if is_line else best.box
 
     def _lines(self, picture: np.ndarray) -> list[Box]:
         corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
@@ -98,8 +100,25 @@ class Watermark(Annotator):
         return [b for b, c in zip(boxes, corners, strict=True) if cv2.contourArea(c) > UPRIGHT * b.w * b.h]
 
 
-def _with_motion(evidence: Evidence, along: tuple[np.ndarray, np.ndarray] | None, box: Box) -> Evidence:
-    return evidence if along is None else replace(evidence, follows=follows(along, *box))
+@dataclass(frozen=True)
+class _Mark:
+    """What may be an overlay: its place, the evidence without the camera's motion, and how that is scored."""
+
+    box: Box
+    evidence: Evidence
+    score: Callable[[Evidence], float]
+
+    @property
+    def hangs_on_motion(self) -> bool:
+        """Whether the camera's motion, which takes long to measure, can change the score: it falls with `follows`."""
+        overlay, scene = (replace(self.evidence, follows=share) for share in (0.0, 1.0))
+        return self.score(overlay) > self.score(scene)
+
+    def score_with(self, along: tuple[np.ndarray, np.ndarray] | None) -> float:
+        """Return the score. along: of `moved_along`; None: not known, or of no account."""
+        if along is None:
+            return self.score(self.evidence)
+        return self.score(replace(self.evidence, follows=follows(along, *self.box)))
 
 
 def _in_clip(box: Box, shape: tuple[int, ...], clip: ClipFacts) -> list[float]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from reelwright.annotate.overlay.evidence.persistence import CELL, DETAIL, NOISE, Persistence
+from reelwright.annotate.overlay.evidence.persistence import CELL, DETAIL, NOISE, Persistence, agreement, worst
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
 MOST = 0.4  # share of the frames in which a place may be covered that counts as still
@@ -62,7 +62,7 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
     holds = (changed * np.clip(seen.stays[:, inside], -1, 1)).sum() / (changed.sum() + 1)
     return Evidence(
         # L is made of what it is compared with, and R may be what an overlay covers for a while: both must stay
-        stays=max(0.0, min(float(_worst(_agreement(each))) for each in (kept, usual))),
+        stays=max(0.0, min(float(worst(np.sort(agreement(each)))) for each in (kept, usual))),
         holds=float(holds),
         seen_through=float(novel.mean()),
         around=_left(seen, ring),
@@ -137,20 +137,7 @@ def _every_way(seen: Persistence, box: Box) -> bool:
 def steady_cells(seen: Persistence) -> np.ndarray:
     """Return bool [h, w]: cells whose structure is there in nearly every frame."""
     energy = cv2.blur(seen.energy, (3, 3))
-    return (_worst(_agreement(seen.stays)) > 0.6) & (energy > NOISE**2) & (seen.energy > 0.1 * NOISE**2)
-
-
-def _agreement(kept: np.ndarray) -> np.ndarray:
-    """Return 1 where structure is as strong as in the median picture.
-
-    A translucent mark is up to three times as strong before another background, lettering that comes and goes is more.
-    """
-    return np.where(kept > 3, 3 / np.maximum(kept, 3), np.clip(kept, -1, 1))
-
-
-def _worst(agreement: np.ndarray) -> np.ndarray:
-    """Mean of the lowest quarter of the frames."""
-    return np.sort(agreement, axis=0)[: max(1, len(agreement) // 4)].mean(axis=0)
+    return (seen.worst > 0.6) & (energy > NOISE**2) & (seen.energy > 0.1 * NOISE**2)
 
 
 def _left(seen: Persistence, where: np.ndarray) -> float:
@@ -161,13 +148,12 @@ def _left(seen: Persistence, where: np.ndarray) -> float:
 
 def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
     """Shares of the cells with detail that stay in most frames, and in every frame."""
-    detail = cv2.blur(seen.power.mean(axis=0), (3, 3)), cv2.blur(np.median(seen.power, axis=0), (3, 3))
-    passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in detail)
+    passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in seen.detail)
     if min(passing.sum(), lasting.sum()) < 40:
         return 1.0, 1.0  # nothing to decide by
     # a passing subject covers a place in a few frames, a camera takes it away in most
-    usual = np.sort(_agreement(seen.stays[:, lasting]), axis=0)[int(MOST * len(seen.stays))]
-    return float((usual > STILL).mean()), float((_worst(_agreement(seen.stays[:, passing])) > STILL).mean())
+    usual = seen.agreement[int(MOST * len(seen.stays))][lasting]
+    return float((usual > STILL).mean()), float((seen.worst[passing] > STILL).mean())
 
 
 def _masks(shape: tuple[int, ...], box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
