@@ -13,14 +13,13 @@ import pyarrow as pa
 
 from reelwright.annotate.backends.text_detector import TextDetector
 from reelwright.annotate.contract import Annotator, Column, Facts, Frames
-from reelwright.annotate.overlay.evidence.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
+from reelwright.annotate.overlay.evidence.boxes import Box, Evidence, grown, steady_cells, symbols, weigh, where_steady
 from reelwright.annotate.overlay.evidence.persistence import measure
 from reelwright.annotate.overlay.evidence.scene import follows, moved_along
 from reelwright.annotate.overlay.evidence.scores import line_score, symbol_score
 from reelwright.curation.media.frames import ClipFacts
 
 LEAST_FRAMES = 6  # in fewer, next to nothing can be said to last
-LEAST_CELLS = 4  # steady ones in the picture, below which the detector, most of the cost, is not asked
 UPRIGHT = 0.6  # share of its upright box that a line fills; slanted lettering lies on things, far more often than not
 
 
@@ -48,7 +47,7 @@ class Watermark(Annotator):
     claim_from: float = 0.3
     min_probability: float = 0.6
 
-    name, version = "watermark", 1
+    name, version = "watermark", 2
     profiles = ("cpu", "full")
     typical_s = 0.1
     needs = (Frames(count=16, height=360, color="gray"), Facts())
@@ -82,7 +81,7 @@ class Watermark(Annotator):
         """Return the score and the box of the most likely overlay, in pixels of the frames."""
         seen = measure(frames)
         steady = steady_cells(seen)
-        lines = self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []
+        lines = self._lines(seen.picture, steady)
         shape = frames.shape[1:]
         marks = [_Mark(line, weigh(seen, line), partial(line_score, line=line, shape=shape)) for line in lines]
         marks += [_Mark(spot, weigh(seen, spot), symbol_score) for spot in symbols(seen, steady)]
@@ -91,11 +90,15 @@ class Watermark(Annotator):
         if not scored:
             return 0.0, None
         score, best = max(scored, key=lambda s: s[0])
-        is_line = best.box in lines
-        return score, grown(seen, best.box, steady, best.evidence.crowd) if is_line else best.box
+        lettered = best.score is not symbol_score
+        return score, grown(seen, best.box, steady, best.evidence.crowd) if lettered else best.box
 
-    def _lines(self, picture: np.ndarray) -> list[Box]:
-        corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
+    def _lines(self, picture: np.ndarray, steady: np.ndarray) -> list[Box]:
+        """Lines where something is steady; the detector is most of the annotator's cost."""
+        within = where_steady(steady)
+        if within is None:
+            return []
+        corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), within)
         boxes = [Box(*map(float, (*c.min(axis=0), *np.ptp(c, axis=0)))) for c in corners]
         return [b for b, c in zip(boxes, corners, strict=True) if cv2.contourArea(c) > UPRIGHT * b.w * b.h]
 

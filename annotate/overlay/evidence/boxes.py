@@ -14,6 +14,8 @@ STILL = 0.85  # share of its structure that a cell keeps in its worst frames, fr
 MOST = 0.4  # share of the frames in which a place may be covered that counts as still
 CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts cannot be separated
 RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
+LEAST_CELLS = 4  # steady ones in a group, below which no line can be told from noise
+MARGIN = 32  # pixels around steady cells
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
 
 
@@ -84,6 +86,22 @@ def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box
     labels = cv2.connectedComponents(parts, connectivity=8)[1]
     rows, columns = np.nonzero(np.isin(labels, labels[core & (labels > 0)]) & (steady | core))
     return _tight(seen, _of_cells(rows, columns))
+
+
+def where_steady(steady: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return the part of the picture that steady cells lie in: left, top, right, bottom in pixels, maybe outside of it.
+
+    A margin lets the detector see what surrounds a line. Groups of less than LEAST_CELLS are specks; None: all are.
+    """
+    parts = cv2.morphologyEx(steady.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
+    groups = cv2.connectedComponentsWithStats(parts, connectivity=8)[2][1:]
+    groups = groups[groups[:, cv2.CC_STAT_AREA] >= LEAST_CELLS]
+    if not len(groups):
+        return None
+    x, y, w, h, _ = groups.T * CELL
+    return (
+        int(x.min()) - MARGIN, int(y.min()) - MARGIN, int((x + w).max()) + MARGIN, int((y + h).max()) + MARGIN
+    )  # fmt: skip
 
 
 def symbols(seen: Persistence, steady: np.ndarray) -> list[Box]:
