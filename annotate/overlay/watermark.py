@@ -28,11 +28,12 @@ class Watermark(Annotator):
     """Finds structure that stays in its place while the picture behind it or all around it changes.
 
     Lines of lettering, by PP-OCR's detector, are looked for in the temporal median picture, in which the structure is
-    that of the frames whose place had changed: a moving scene blurs away, a covered one fades, an overlay stays. A line
-    then has to be there in every frame, while the picture changes through it and it is not covered (a subject passes
-    behind a translucent mark), or while the camera moves in a way that would have taken a thing of the scene from this
-    very place: at the fixed point of a zoom it would not. Change of exposure is no change. Compact spots of steady
-    structure count where the camera moves; a mark without letters over a still scene is not found.
+    that of the frames whose place had changed: a moving scene blurs away, a covered one fades, an overlay stays. Only
+    the part around structure that stays is looked at. A line then has to be there in every frame, while the picture
+    changes through it and it is not covered (a subject passes behind a translucent mark), or while the camera moves in
+    a way that would have taken a thing of the scene from this very place: at the fixed point of a zoom it would not.
+    Change of exposure is no change. Compact spots of steady structure count where the camera moves; a mark without
+    letters over a still scene is not found.
 
     A still picture is no evidence. There, lettering in a corner, clear of the edges, scores 0.4 and no more, which is
     claimed; nothing else is. Slanted lines are left out. A line in the middle of the lowest 30 % that lets nothing
