@@ -76,7 +76,7 @@ def _exposure(gray: np.ndarray) -> float:
 
 
 def _contrast(gray: np.ndarray) -> float:
-    counts = np.bincount(gray.ravel(), minlength=256)
+    counts = cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     shares = counts / gray.size
     entropy = -float(np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros(256))))
     below = np.cumsum(counts)

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from reelwright.annotate.overlay.evidence.persistence import CELL, DETAIL, NOISE, Persistence
+from reelwright.annotate.overlay.evidence.persistence import CELL, DETAIL, NOISE, Persistence, agreement, worst
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
 MOST = 0.4  # share of the frames in which a place may be covered that counts as still
 CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts cannot be separated
 RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
+LEAST_CELLS = 4  # steady ones in a group, below which no line can be told from noise
+MARGIN = 32  # pixels around steady cells
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
 
 
@@ -62,7 +64,7 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
     holds = (changed * np.clip(seen.stays[:, inside], -1, 1)).sum() / (changed.sum() + 1)
     return Evidence(
         # L is made of what it is compared with, and R may be what an overlay covers for a while: both must stay
-        stays=max(0.0, min(float(_worst(_agreement(each))) for each in (kept, usual))),
+        stays=max(0.0, min(float(worst(np.sort(agreement(each)))) for each in (kept, usual))),
         holds=float(holds),
         seen_through=float(novel.mean()),
         around=_left(seen, ring),
@@ -84,6 +86,22 @@ def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box
     labels = cv2.connectedComponents(parts, connectivity=8)[1]
     rows, columns = np.nonzero(np.isin(labels, labels[core & (labels > 0)]) & (steady | core))
     return _tight(seen, _of_cells(rows, columns))
+
+
+def where_steady(steady: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return the part of the picture that steady cells lie in: left, top, right, bottom in pixels, maybe outside of it.
+
+    A margin lets the detector see what surrounds a line. Groups of less than LEAST_CELLS are specks; None: all are.
+    """
+    parts = cv2.morphologyEx(steady.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
+    groups = cv2.connectedComponentsWithStats(parts, connectivity=8)[2][1:]
+    groups = groups[groups[:, cv2.CC_STAT_AREA] >= LEAST_CELLS]
+    if not len(groups):
+        return None
+    x, y, w, h, _ = groups.T * CELL
+    return (
+        int(x.min()) - MARGIN, int(y.min()) - MARGIN, int((x + w).max()) + MARGIN, int((y + h).max()) + MARGIN
+    )  # fmt: skip
 
 
 def symbols(seen: Persistence, steady: np.ndarray) -> list[Box]:
@@ -137,20 +155,7 @@ def _every_way(seen: Persistence, box: Box) -> bool:
 def steady_cells(seen: Persistence) -> np.ndarray:
     """Return bool [h, w]: cells whose structure is there in nearly every frame."""
     energy = cv2.blur(seen.energy, (3, 3))
-    return (_worst(_agreement(seen.stays)) > 0.6) & (energy > NOISE**2) & (seen.energy > 0.1 * NOISE**2)
-
-
-def _agreement(kept: np.ndarray) -> np.ndarray:
-    """Return 1 where structure is as strong as in the median picture.
-
-    A translucent mark is up to three times as strong before another background, lettering that comes and goes is more.
-    """
-    return np.where(kept > 3, 3 / np.maximum(kept, 3), np.clip(kept, -1, 1))
-
-
-def _worst(agreement: np.ndarray) -> np.ndarray:
-    """Mean of the lowest quarter of the frames."""
-    return np.sort(agreement, axis=0)[: max(1, len(agreement) // 4)].mean(axis=0)
+    return (seen.worst > 0.6) & (energy > NOISE**2) & (seen.energy > 0.1 * NOISE**2)
 
 
 def _left(seen: Persistence, where: np.ndarray) -> float:
@@ -161,13 +166,12 @@ def _left(seen: Persistence, where: np.ndarray) -> float:
 
 def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
     """Shares of the cells with detail that stay in most frames, and in every frame."""
-    detail = cv2.blur(seen.power.mean(axis=0), (3, 3)), cv2.blur(np.median(seen.power, axis=0), (3, 3))
-    passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in detail)
+    passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in seen.detail)
     if min(passing.sum(), lasting.sum()) < 40:
         return 1.0, 1.0  # nothing to decide by
     # a passing subject covers a place in a few frames, a camera takes it away in most
-    usual = np.sort(_agreement(seen.stays[:, lasting]), axis=0)[int(MOST * len(seen.stays))]
-    return float((usual > STILL).mean()), float((_worst(_agreement(seen.stays[:, passing])) > STILL).mean())
+    usual = seen.agreement[int(MOST * len(seen.stays))][lasting]
+    return float((usual > STILL).mean()), float((seen.worst[passing] > STILL).mean())
 
 
 def _masks(shape: tuple[int, ...], box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
