@@ -162,3 +162,17 @@ def test_a_folder_that_is_no_sentence_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(AnnotatorError, match="is not a sentence-transformers model"):
         CaptionEmbedding(model=str(tmp_path)).columns
+
+
+def test_equal_captions_get_one_vector_wherever_they_stand(minilm: SentenceModel) -> None:
+    texts = ["a dog", "A cat sleeps on a red sofa, and rain falls outside.", "a dog", "", "a dog"]
+    found = minilm.embed(texts)
+    assert (found[0] == found[2]).all()
+    assert (found[0] == found[4]).all()
+    np.testing.assert_allclose(found, np.concatenate([minilm.embed([text]) for text in texts]), atol=1e-6)
+
+
+def test_only_another_model_than_the_bundled_one_keeps_a_process(tiny: Path) -> None:
+    assert not CaptionEmbedding().resources.own_process
+    assert CaptionEmbedding(model=str(tiny)).resources.own_process
+    assert CaptionEmbedding(gpus=0.5).resources.own_process
