@@ -28,7 +28,6 @@ from reelwright.annotate.contract import (
     refuse_shared_columns,
     stored_needs,
 )  # fmt: skip
-from reelwright.curation.media.coded import CodedClip
 from reelwright.curation.media.frames import ClipFacts, read
 from reelwright.curation.media.unencoded import Unencoded, read_unencoded
 
@@ -68,13 +67,12 @@ class _Clip:
 
 
 def annotate_clip(
-    mp4: bytes | CodedClip | Unencoded | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
+    mp4: bytes | Unencoded | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Return columns (with `<name>_fingerprint` for each annotator that is done) and failures of one clip.
 
     Args:
-        mp4: the clip's file, with its pictures if its encoder left them, or frames that were never one; None where no
-            annotator reads it.
+        mp4: the clip's file, or frames that were never one; None where no annotator reads it.
         annotators: in the order in which they run: columns of earlier ones are visible to later ones.
         row: the clip's other columns, for annotators that need some.
     """
@@ -82,7 +80,7 @@ def annotate_clip(
 
 
 def annotate_clips(
-    mp4s: Sequence[bytes | CodedClip | Unencoded | None],
+    mp4s: Sequence[bytes | Unencoded | None],
     annotators: Sequence[Annotator],
     rows: Sequence[Mapping[str, Any]] | None = None,
     producers: Mapping[str, str] | None = None,
@@ -152,16 +150,11 @@ def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers:
     return fingerprint_with(annotator, {name: row.get(f"{name}_fingerprint") for name in sources})
 
 
-def _read_needs(mp4: bytes | CodedClip | Unencoded | None, frames: list[Frames], facts: bool) -> _Read:
+def _read_needs(mp4: bytes | Unencoded | None, frames: list[Frames], facts: bool) -> _Read:
     if not frames and not facts:
         return {}
     try:
-        if isinstance(mp4, Unencoded):
-            clip_facts, arrays = read_unencoded(mp4, frames)
-        elif isinstance(mp4, CodedClip):
-            clip_facts, arrays = read(mp4.mp4, frames, mp4.pictures)
-        else:
-            clip_facts, arrays = read(mp4 or b"", frames)
+        clip_facts, arrays = read_unencoded(mp4, frames) if isinstance(mp4, Unencoded) else read(mp4 or b"", frames)
     except Exception as error:  # anything: a decoder must not end the run
         return error
     return {Facts(): clip_facts, **dict(zip(frames, arrays, strict=True))}

@@ -54,19 +54,10 @@ class Cutter:
     """A source being cut: keeps decoding where the last clip ended, and seeks only over long gaps.
 
     Ask for clips in order of time. `rate` is the source's constant frame rate, None for a variable one, whose frame
-    times are then kept. `kept` has its frames where they are decoded already. Pictures of clips as they come out of the
-    encoder are handed on where those of one take no more than `coded_bytes`. Use as a context manager.
+    times are then kept. `kept` has its frames where they are decoded already. Use as a context manager.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        rate: Fraction | None,
-        config: EncodeConfig,
-        kept: KeptFrames | None = None,
-        coded_bytes: int = 0,
-    ) -> None:
-        self.coded_bytes = coded_bytes
+    def __init__(self, uri: str, rate: Fraction | None, config: EncodeConfig, kept: KeptFrames | None = None) -> None:
         self.video, self.rate, self.config = Video(uri), rate, config
         self.is_decoded = kept is not None  # what `frames` yields: nothing is won by a seek over it
         self.frames = kept.frames() if kept else self.video.frames()
@@ -184,7 +175,7 @@ class Cutter:
                 return writer.finish()
             finally:
                 if writer is not None:
-                    writer.close()
+                    writer.container.close()
 
     def _writer(self, path: str, first: Any, spec: CutSpec) -> ClipWriter:
         rate, duration_s = self.rate, spec.duration_s
@@ -193,9 +184,6 @@ class Cutter:
         if duration_s is None and rate is not None:
             duration_s = float(spec.num_frames / rate)
         framing, timing = Framing(spec.crop, spec.size), Timing(rate, duration_s)
-        writer = ClipWriter(
+        return ClipWriter(
             path, first, self.video, self.config, framing, timing, is_interlaced=spec.is_interlaced
         )
-        if not self.config.fps:  # which makes more pictures of the frames, or fewer
-            writer.keep_pictures(spec.num_frames, self.coded_bytes)
-        return writer

@@ -1,13 +1,14 @@
 """Encode one clip: crop, turn, square the pixels, H.264 in mp4. Run it inside a `Sandbox`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
 from reelwright.curation.media.audio import AudioTrack, Sound, read_sound
-from reelwright.curation.media.coded import CodedPictures, PictureDump, dump_of
 from reelwright.curation.media.colour import (
     BT709,
     BT2020,
@@ -28,7 +29,6 @@ from reelwright.curation.media.decode import (
     side_data_of,
 )
 from reelwright.curation.media.errors import MediaError
-from reelwright.curation.media.filters import Step, linked
 from reelwright.curation.media.light import x264_light
 from reelwright.curation.media.probe import square_size, upright_sar
 from reelwright.curation.media.tonemap import cube, peak_of
@@ -61,7 +61,6 @@ class Encoded:
     fps: float
     colour: Colour
     audio_note: str | None = None  # the part of the source's sound that is missing
-    pictures: CodedPictures | None = None  # as a decoder gives them, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,6 @@ class ClipWriter:
         self.stream = self.container.add_stream("libx264", rate=out_rate or Fraction(30))
         light = x264_light(side_data_of(first)) if self.colour.depth > 8 else []
         self._configure(width, height, 1 / out_rate if out_rate else video.time_base, light)
-        self.dump: PictureDump | None = None
         self.sound = self._sound(video) if config.audio == "aac" else None
         self.audio = AudioTrack(self.container) if self.sound and self.sound.parts else None
         self.width, self.height, self.frames_out = width, height, 0
@@ -187,17 +185,6 @@ class ClipWriter:
         start_s = float(self.first_pts * self.source_time_base)
         return read_sound(video.uri, start_s, start_s + self.duration_s)
 
-    def keep_pictures(self, count: int, room_bytes: int) -> None:
-        """Keep the coded pictures for `Encoded.pictures`, where so many fit. Call it before the first frame is written.
-
-        Pictures of more than 8 bits are not kept.
-        """
-        self.dump = dump_of(self.width, self.height, count, room_bytes) if self.colour.depth == 8 else None
-        if self.dump is not None:
-            options = self.stream.codec_context.options
-            params = f"{options['x264-params']}:{self.dump.parameter}"
-            self.stream.codec_context.options = {**options, "x264-params": params}
-
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
         forget_unusual_tags(frame)
@@ -225,14 +212,7 @@ class ClipWriter:
         self.container.close()
         with open(self.path, "rb") as file:
             mp4 = file.read()
-        pictures = self.dump.taken(self.frames_out, self.colour.matrix) if self.dump else None
-        return Encoded(mp4, self.width, self.height, self.frames_out, self._fps(), self.colour, note, pictures)
-
-    def close(self) -> None:
-        """Close what is open; of a clip that was not finished, nothing is left."""
-        self.container.close()
-        if self.dump is not None:
-            self.dump.close()
+        return Encoded(mp4, self.width, self.height, self.frames_out, self._fps(), self.colour, note)
 
     def _fps(self) -> float:
         if self.config.fps or self.rate:
@@ -287,6 +267,9 @@ def clip_colour(source: Colour, config: EncodeConfig) -> Colour:
 
 def _pixel_format(colour: Colour) -> str:
     return "yuv420p10le" if colour.depth > 8 else "yuv420p"
+
+
+Step = tuple[str, str]  # a libavfilter filter and its arguments
 
 
 def buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
@@ -345,6 +328,19 @@ class Conversion:
 def _escaped(path: str) -> str:
     """Escape a path for libavfilter's arguments."""
     return "".join(f"\\{c}" if c in "\\:'" else c for c in path)
+
+
+def linked(steps: Sequence[Step]) -> Any:
+    """Return a graph of one chain of filters, which frames are pushed into and pulled from."""
+    import av.filter
+
+    graph = av.filter.Graph()
+    graph.threads = 1
+    nodes = [graph.add(name, arguments or None) for name, arguments in steps]
+    for node, following in pairwise(nodes):
+        node.link_to(following)
+    graph.configure()
+    return graph
 
 
 def _turns(orientation: Orientation) -> list[tuple[str, str]]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.reformatter import VideoReformatter
 
-    from reelwright.curation.media.coded import CodedPictures
-
 Color = Literal["gray", "rgb"]
 
 _PIXEL_FORMAT = {"gray": "gray", "rgb": "rgb24"}  # both are full range (black 0, white 255), as swscale writes them
@@ -104,13 +102,8 @@ def sample(mp4: bytes, needs: Sequence[Frames]) -> list[np.ndarray]:
     return read(mp4, needs)[1]
 
 
-def read(
-    mp4: bytes, needs: Sequence[Frames] = (), pictures: CodedPictures | None = None
-) -> tuple[ClipFacts, list[np.ndarray]]:
-    """Return the facts and `sample` from one pass over the bytes; without needs nothing is decoded.
-
-    pictures: the clip's, if its encoder left them: then nothing is decoded either.
-    """
+def read(mp4: bytes, needs: Sequence[Frames] = ()) -> tuple[ClipFacts, list[np.ndarray]]:
+    """Return the facts and `sample` from one pass over the bytes; without needs nothing is decoded."""
     import av
 
     try:
@@ -139,13 +132,10 @@ def read(
                 num_keyframes=sum(p.is_keyframe for p in packets),
                 has_audio=bool(container.streams.audio),
             )
-
-            def frames_at(wanted: set[int]) -> Iterator[VideoFrame]:
-                if pictures is not None and len(pictures) == len(shown):
-                    return pictures.frames({i: pts for i, pts in enumerate(shown) if pts in wanted})
+            def decode(wanted: set[int]) -> Iterator[VideoFrame]:
                 return decode_wanted(stream.codec_context, packets, wanted)
 
-            return facts, sample_shown(frames_at, shown, needs, facts)
+            return facts, sample_shown(decode, shown, needs, facts)
     except av.error.FFmpegError as error:
         message = f"the clip ({len(mp4)} bytes) does not decode: {error.strerror}"
         raise MediaError("decode", message, str(error)) from error

@@ -1,7 +1,7 @@
 """Decoded frames of one source, kept from its scan for the cut that follows in the same process.
 
-A short source is then decoded once. Frames are handed out one time each and forgotten with that, so memory is free when
-the cut ends, and nobody sees a frame that the encoder has stamped with other times.
+A short source is then decoded once. Frames are handed out one time each and forgotten with that, so memory falls as the
+cut goes on, and nobody sees a frame that the encoder has stamped with other times.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ class KeptFrames:
             uri: of the source.
             most_bytes: of decoded pictures; a source with more of them is not kept.
         """
-        self.uri, self.most_bytes, self.room = uri, most_bytes, most_bytes
+        self.uri, self.room = uri, most_bytes
         self._frames: deque[Any] = deque()
 
     def add(self, frame: Any) -> None:
@@ -36,11 +36,6 @@ class KeptFrames:
     def are_all(self) -> bool:
         """Whether every frame was kept, and there is one."""
         return self.room > 0 and bool(self._frames)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all frames, those that were handed out too: their decoder's memory is freed with the last of them."""
-        return self.most_bytes - self.room
 
     def frames(self) -> Iterator[Any]:
         """Yield the frames, once."""

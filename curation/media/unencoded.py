@@ -120,8 +120,7 @@ def _converted(
     """Yield these frames as the encoder is given them; pts: the index."""
     from reelwright.curation.media.colour import colour_of
     from reelwright.curation.media.decode import UPRIGHT
-    from reelwright.curation.media.encode import Conversion, buffer, clip_colour
-    from reelwright.curation.media.filters import linked
+    from reelwright.curation.media.encode import Conversion, buffer, clip_colour, linked
 
     height, width = video.frames.shape[1:3]
     first = _frame(video, indices[0])

@@ -10,7 +10,6 @@ from typing import Any
 from reelwright.annotate import Annotator, annotate_clips, load
 from reelwright.annotate.results import Annotated, failed_annotators, plain_columns
 from reelwright.curation.media import kept
-from reelwright.curation.media.coded import CodedClip
 from reelwright.curation.media.remote import use_cache
 
 
@@ -33,9 +32,9 @@ def derive_columns(
 
 
 def annotate_mp4(
-    mp4: bytes | CodedClip, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]
+    mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]
 ) -> Annotated:
-    """Annotate a clip. row: the columns that annotators read; producers: column -> its annotator."""
+    """Annotate the bytes of a clip. row: the columns that annotators read; producers: column -> its annotator."""
     clock: Counter[str] = Counter()
     (columns, failures), *_ = annotate_clips([mp4], annotators, [row], producers, clock=clock)
     return Annotated(plain_columns(columns), failed_annotators(failures), dict(clock))

@@ -6,7 +6,6 @@ from typing import Any
 
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.media import kept
-from reelwright.curation.media.coded import CodedClip
 from reelwright.curation.media.cut import CutSpec, Cutter
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.media.errors import MediaError
@@ -60,7 +59,7 @@ def scan_source(
     return scan_to_json(found)
 
 
-def cut_source(  # noqa: PLR0913 - a message from another process
+def cut_source(
     uri: str,
     specs: list[dict],
     rate: str | None,
@@ -68,21 +67,16 @@ def cut_source(  # noqa: PLR0913 - a message from another process
     annotators: list,
     inputs: dict | None = None,
     link: str | None = None,
-    coded_bytes: int = 0,
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Cut and annotate clips of one source: for each spec {"encoded", "annotated"} or {"failed"}, and a blob.
 
     A clip that cannot be cut costs only itself.
-
-    coded_bytes: what the source's kept frames and a clip's pictures, which annotators take from its encoder, may take.
     """
     frames = kept.take(uri)
     _prepare(inputs)
     results, blobs = [], []
     annotating = loaded(annotators)
-    room = coded_bytes - (frames.num_bytes if frames else 0) if annotators else 0
-    how = Fraction(rate) if rate else None, EncodeConfig(**encode)
-    with Cutter(with_link(uri, link), *how, frames, max(0, room)) as cutter:
+    with Cutter(with_link(uri, link), Fraction(rate) if rate else None, EncodeConfig(**encode), frames) as cutter:
         for spec in specs:
             try:
                 encoded = cutter.cut(_spec(spec))
@@ -92,10 +86,8 @@ def cut_source(  # noqa: PLR0913 - a message from another process
                 continue
             facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
             facts |= {"bytes": len(encoded.mp4), "colour": encoded.colour.names() | {"hdr": encoded.colour.hdr}}
-            clip = CodedClip(encoded.mp4, encoded.pictures) if encoded.pictures else encoded.mp4
-            results.append({"encoded": facts, "annotated": asdict(annotate_mp4(clip, annotating, {}, {}))})
+            results.append({"encoded": facts, "annotated": asdict(annotate_mp4(encoded.mp4, annotating, {}, {}))})
             blobs.append(encoded.mp4)
-            del encoded, clip  # frees its pictures before the next clip has some
             report_progress(None)
     return results, blobs
 

@@ -29,8 +29,6 @@ WRITE_PAUSES_S = (1.0, 10.0, 30.0)
 """Before clips are written again to other files of an object store; files of a try that failed are seen by nobody."""
 KEPT_SHARE = 4
 """Of a sandbox's memory one part in so many may hold the decoded frames of a file between its scan and its cut."""
-CODED_SHARE = 3 / 8
-"""Of a sandbox's memory this part may hold those frames, and the pictures of the clip that is being cut of them."""
 SANDBOXED = "reelwright.pipelines.curate.workers.sandboxed"
 
 
@@ -118,8 +116,7 @@ def cut(job: CutJob, settings: str) -> tuple[Cut, list[bytes]]:
     """Cut and annotate clips of one file: (rows, mp4 per clip, empty where it failed). settings: `Settings` as JSON."""
     began, known = time.monotonic(), Settings.read(settings)
     limits, encode = known.limits, known.as_dicts["encode"]
-    work: dict[str, Any] = {"uri": job.uri, "rate": job.rate, "encode": encode, "annotators": known.annotators}
-    work["coded_bytes"] = int((limits["memory_mib"] << 20) * CODED_SHARE)
+    work = {"uri": job.uri, "rate": job.rate, "encode": encode, "annotators": known.annotators}
     results, blobs = _cut(limits, work | _copies(job.uri, limits), [asdict(c.spec) for c in job.clips])
     if changed := _changed(job.uri, job.was):
         return Cut([], {}, time.monotonic() - began, Failed.by("cut", changed)), [b"" for _ in job.clips]
@@ -152,7 +149,7 @@ def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> 
     except MediaError as error:
         if len(specs) == 1:
             return _cut_alone(limits, work, specs, error)
-        parts = [_cut(limits, work | {"coded_bytes": 0}, [spec]) for spec in specs]
+        parts = [_cut(limits, work, [spec]) for spec in specs]
         return [r for part in parts for r in part[0]], [b for part in parts for b in part[1]]
     return [_cut_result(value) for value in reply.value], reply.blobs
 
