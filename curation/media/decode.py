@@ -271,8 +271,8 @@ def side_data_of(frame: Any) -> dict[str, bytes]:
 def _known_side_data(frame: Any) -> Any:
     """Return the side data up to the first kind without a name.
 
-    `frame.side_data` would keep it in the frame, which it refers to: the frame, and with it all pictures of its decoder,
-    would then be held in memory until Python next looks for cycles, hundreds of MiB in a large source.
+    `frame.side_data` would keep it in the frame, which it refers to. The frame, and with it all its decoder's pictures,
+    would then stay in memory until Python next looks for cycles, hundreds of MiB of a large source.
     """
     from av.sidedata.sidedata import SideDataContainer
 
