@@ -1,11 +1,19 @@
-"""From a query to a snapshot's rows: run it over pinned versions, check what it returned, draw a seeded sample."""
+"""From a query to a snapshot's rows: run it over pinned versions, check what it returned, draw a seeded sample.
+
+A query may return every clip of a store, of which few are drawn: its rows lie in a file, which is mapped, and DuckDB
+puts on disk what it has no room for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +26,7 @@ from reelwright.curation.store.sql_text import identifier, is_one_of
 from reelwright.curation.store.weighting import Balance
 
 VALUE = "value of limit_per"  # a name that no column of clips has
+MEMORY = "512MB"  # of DuckDB, while it looks through the ids of all rows
 
 
 @dataclass(frozen=True)
@@ -91,26 +100,40 @@ def choose(
     Raises:
         StoreError: the query is wrong, or returns something else.
     """
+    with tempfile.TemporaryDirectory(prefix="reel-snapshot-") as folder:
+        # one thread: ties in ORDER BY fall the same way
+        con = connect(store, versions=versions, config={"threads": 1, "temp_directory": folder})
+        try:
+            return _choose(con, store, sql, versions, draw, weights, Path(folder) / "rows.arrow")
+        finally:
+            con.close()
+
+
+def _choose(
+    con: Any,
+    store: Connection,
+    sql: str,
+    versions: Mapping[str, int],
+    draw: Draw,
+    weights: str | Balance | GivenWeights | None,
+    file: Path,
+) -> Chosen:
     limit_per, column = draw.limit_per, weights if isinstance(weights, str) else None
-    con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
-    try:
-        con.execute("SELECT setseed($s)", {"s": (draw.seed % 2**31) / 2**31}).fetchall()
-        rows = _run(con, store, sql, column, limit_per.column if limit_per else None)
-        _refuse_repeats(con, rows)
-        rows, left_out = snapshot_duplicates.leave_out(con, rows) if draw.distinct else (rows, None)
-        if limit_per is not None:
-            rows = _sample_per(con, store, rows, limit_per, draw.seed)
-        rows = rows if draw.limit is None else _sample(con, rows, draw.limit, draw.seed)
-        _refuse_unknown(con, rows)
-        rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-        record = None
-        if isinstance(weights, Balance):
-            rows, record = snapshot_weights.balanced(con, store, versions["clips"], rows, weights)
-        elif isinstance(weights, GivenWeights):
-            rows, record = snapshot_weights.given(con, store.dataset("clips", versions["clips"]).schema, rows, weights)
-        return Chosen(rows, _fingerprints(con, rows), record, left_out)
-    finally:
-        con.close()
+    con.execute("SELECT setseed($s)", {"s": (draw.seed % 2**31) / 2**31}).fetchall()
+    rows = _run(con, store, sql, column, limit_per.column if limit_per else None, file)
+    _refuse_repeats(con, rows)
+    rows, left_out = snapshot_duplicates.leave_out(con, rows) if draw.distinct else (rows, None)
+    if limit_per is not None:
+        rows = _sample_per(con, store, rows, limit_per, draw.seed)
+    rows = rows if draw.limit is None else _sample(con, rows, draw.limit, draw.seed)
+    _refuse_unknown(con, rows)
+    rows = _numbered(rows, "position")
+    record = None
+    if isinstance(weights, Balance):
+        rows, record = snapshot_weights.balanced(con, store, versions["clips"], rows, weights)
+    elif isinstance(weights, GivenWeights):
+        rows, record = snapshot_weights.given(con, store.dataset("clips", versions["clips"]).schema, rows, weights)
+    return Chosen(rows, _fingerprints(con, rows), record, left_out)
 
 
 def with_clip_columns(
@@ -146,9 +169,9 @@ def clip_columns(store: Connection, version: int | None = None) -> list[str]:
     return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
 
 
-def _run(con: Any, store: Connection, sql: str, weights: str | None, per: str | None) -> pa.Table:
-    """(clip_id, weight), and the column `per` as VALUE where the query returns it."""
-    result = run(con, sql, store, close=False).read_all()
+def _run(con: Any, store: Connection, sql: str, weights: str | None, per: str | None, file: Path) -> pa.Table:
+    """(clip_id, weight), and the column `per` as VALUE where the query returns it; mapped from `file`."""
+    result = run(con, sql, store, close=False)
     names = result.schema.names
     if names.count("clip_id") != 1:
         raise StoreError(
@@ -156,13 +179,36 @@ def _run(con: Any, store: Connection, sql: str, weights: str | None, per: str | 
         )
     if weights is not None and weights not in names:
         raise unknown_name(weights, "column of the query", names, see="reel snapshot create --help")
-    ids = result.column("clip_id").cast(pa.string())
-    weight = pa.array([1.0] * len(ids), pa.float64()) if weights is None else _weights(result.column(weights), weights)
-    rows = pa.table({"clip_id": ids, "weight": weight})
-    return rows.append_column(VALUE, result.column(per)) if per in names else rows
+    fields = [pa.field("clip_id", pa.string()), pa.field("weight", pa.float64())]
+    if per in names:
+        kind = result.schema.field(per).type
+        fields.append(pa.field(VALUE, kind.value_type if pa.types.is_dictionary(kind) else kind))
+    schema = pa.schema(fields)
+    with pa.ipc.new_file(file, schema) as out:
+        for batch in result:
+            one = pa.array(np.ones(batch.num_rows)) if weights is None else _weights(batch.column(weights), weights)
+            columns = [batch.column("clip_id"), one, *([batch.column(per)] if per in names else [])]
+            out.write_batch(
+                pa.record_batch([c.cast(f.type) for c, f in zip(columns, fields, strict=True)], schema=schema)
+            )
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def _weights(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def _numbered(rows: pa.Table, name: str) -> pa.Table:
+    return rows.append_column(name, pa.array(np.arange(rows.num_rows)))
+
+
+@contextmanager
+def _in_little_memory(con: Any) -> Iterator[None]:
+    """Let DuckDB put on disk what exceeds MEMORY: not while it numbers rows within groups, which it holds in memory."""
+    con.execute(f"SET memory_limit = '{MEMORY}'")
+    try:
+        yield
+    finally:
+        con.execute("RESET memory_limit")
+
+
+def _weights(column: pa.Array, name: str) -> pa.Array:
     try:
         weight = column.cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -178,9 +224,10 @@ def _refuse_repeats(con: Any, rows: pa.Table) -> None:
     if not rows.num_rows:
         raise StoreError("the query returns no clip, and an empty snapshot trains nothing; loosen its conditions.")
     con.register("chosen", rows)
-    twice = con.execute(
-        "SELECT clip_id, count(*) FROM chosen GROUP BY clip_id HAVING count(*) > 1 OR clip_id IS NULL LIMIT 1"
-    ).fetchall()
+    with _in_little_memory(con):
+        twice = con.execute(
+            "SELECT clip_id, count(*) FROM chosen GROUP BY clip_id HAVING count(*) > 1 OR clip_id IS NULL LIMIT 1"
+        ).fetchall()
     if twice:
         raise StoreError(
             f"the query returns clip {twice[0][0]} {twice[0][1]} times; return each clip once (SELECT DISTINCT, or "
@@ -192,7 +239,8 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
     """Each id is a clip with media."""
     con.register("known", rows)
     for table, what in (("clips", "is not in clips"), ("media", "has no media")):
-        unknown = con.execute(f"SELECT clip_id FROM known ANTI JOIN {table} USING (clip_id)").fetchall()
+        with _in_little_memory(con):
+            unknown = con.execute(f"SELECT clip_id FROM known ANTI JOIN {table} USING (clip_id)").fetchall()
         if unknown:
             raise StoreError(
                 f"{len(unknown)} of the clip_ids that the query returns cannot be used: {unknown[0][0]} {what}; "
@@ -210,8 +258,7 @@ def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed
         names = [name for (name,) in known]
         if per.column not in names:
             raise unknown_name(per.column, "column of the query or of clips", names, see="reel describe clips")
-    numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
-    con.register("numbered", numbered)
+    con.register("numbered", _numbered(rows, "place"))
     value = identifier(VALUE) if VALUE in rows.schema.names else f"c.{identifier(per.column)}"
     source = "numbered n" if VALUE in rows.schema.names else "numbered n LEFT JOIN clips c USING (clip_id)"
     query = (
@@ -223,13 +270,13 @@ def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed
 
 def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
     """Keep the `limit` clips with the lowest hashes of id and seed, in the query's order."""
-    numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
-    con.register("numbered", numbered)
+    con.register("numbered", _numbered(rows, "place"))
     query = (
         "SELECT clip_id, weight FROM (SELECT * FROM numbered ORDER BY md5($s || ':' || clip_id), clip_id LIMIT $n) "
         "ORDER BY place"
     )
-    return con.sql(query, params={"s": str(seed), "n": limit}).to_arrow_table()
+    with _in_little_memory(con):
+        return con.sql(query, params={"s": str(seed), "n": limit}).to_arrow_table()
 
 
 def _fingerprints(con: Any, rows: pa.Table) -> dict[str, dict[str, int]]:
@@ -240,10 +287,11 @@ def _fingerprints(con: Any, rows: pa.Table) -> dict[str, dict[str, int]]:
     names = [row[0] for row in columns.fetchall()]
     found: dict[str, dict[str, int]] = {}
     for name in names:
-        counts = con.execute(
-            f"SELECT {identifier(name)}, count(*) FROM clips SEMI JOIN frozen USING (clip_id) "
-            f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY 1"
-        ).fetchall()
+        with _in_little_memory(con):
+            counts = con.execute(
+                f"SELECT {identifier(name)}, count(*) FROM clips SEMI JOIN frozen USING (clip_id) "
+                f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY 1"
+            ).fetchall()
         if counts:
             found[name.removesuffix("_fingerprint")] = dict(counts)
     return found

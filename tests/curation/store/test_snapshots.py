@@ -199,6 +199,8 @@ def test_the_value_may_be_the_query_s_own_and_clips_without_one_count_as_one_val
     widths = [row["width"] for part in rows for row in part.to_pylist()]
     assert Counter(width < 650 for width in widths) == {True: 3, False: 3}
     assert set(snapshots.rows("kinds").column("weight").to_pylist()) == {2.0}
+    named = query.replace("'narrow' END", "'narrow'::ENUM ('narrow', 'wide') END")
+    assert snapshots.create("enum", named, limit_per=LimitPer("kind", 3)).num_clips == 6
     snapshots.create("both", query, limit_per=LimitPer("kind", 3), limit=4)
     assert snapshots.show("both").num_clips == 4
     with pytest.raises(StoreError, match="'widht' is not a column of the query or of clips; columns .* width"):
