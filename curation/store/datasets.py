@@ -33,12 +33,16 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
     try:
         return lance.dataset(uri, storage_options=options)
     except (ValueError, OSError) as error:
-        if "was not found" in str(error) or "Not found" in str(error):
+        if _is_missing(error):
             return _known(uri, options)
         raise StoreError(
             f"cannot open {uri}: {lance_reason(error)}; check the address, and for an object store its keys and "
             "endpoint."
         ) from error
+
+
+def _is_missing(error: Exception) -> bool:
+    return "was not found" in str(error) or "Not found" in str(error)
 
 
 def _known(uri: str, options: dict[str, str] | None) -> Dataset | None:
@@ -54,8 +58,12 @@ def _known(uri: str, options: dict[str, str] | None) -> Dataset | None:
 
 def at_newest(dataset: Dataset) -> Dataset:
     """Return a handle at the newest version: moved there, or another where an old listing would hide that version."""
-    dataset.checkout_latest()
     known = seen.newest(dataset.uri)
+    try:
+        dataset.checkout_latest()
+    except (ValueError, OSError) as error:
+        if not (known and _is_missing(error)):  # else the listing is older than the table
+            raise
     try:
         return dataset.checkout_version(known) if known > dataset.version else dataset
     except (ValueError, OSError):  # another took its place
