@@ -63,9 +63,8 @@ class TextDetector:
         lines = [_grown(c) for c in contours if self._is_line(c, core, gray, tallest)]
         return (np.array(lines, np.float32).reshape(-1, 4, 2) + np.array([left, top], np.float32)) * scale
 
-    def _core_probability(self, frame: np.ndarray) -> np.ndarray:
-        """float32 [h, w], of the frame as `_sized` makes it; the network was trained on BGR."""
-        small = _sized(frame)
+    def _core_probability(self, small: np.ndarray) -> np.ndarray:
+        """float32 [h, w] of a frame, or a part of one, whose sides are multiples of STEP; the network learnt on BGR."""
         planes = np.ascontiguousarray(small.transpose(2, 0, 1)[::-1])  # of bytes: else onnxruntime copies floats
         planes = planes / np.float32(127.5)
         planes -= 1

@@ -84,15 +84,14 @@ class Watermark(Annotator):
         steady = steady_cells(seen)
         lines = self._lines(seen.picture, steady)
         shape = frames.shape[1:]
-        marks = [_Mark(line, weigh(seen, line), partial(line_score, line=line, shape=shape)) for line in lines]
-        marks += [_Mark(spot, weigh(seen, spot), symbol_score) for spot in symbols(seen, steady)]
+        marks = [_Mark(line, weigh(seen, line), partial(line_score, line=line, shape=shape), True) for line in lines]
+        marks += [_Mark(spot, weigh(seen, spot), symbol_score, False) for spot in symbols(seen, steady)]
         along = moved_along(frames) if any(mark.hangs_on_motion for mark in marks) else None
         scored = [(mark.score_with(along), mark) for mark in marks]
         if not scored:
             return 0.0, None
         score, best = max(scored, key=lambda s: s[0])
-        lettered = best.score is not symbol_score
-        return score, grown(seen, best.box, steady, best.evidence.crowd) if lettered else best.box
+        return score, grown(seen, best.box, steady, best.evidence.crowd) if best.is_lettered else best.box
 
     def _lines(self, picture: np.ndarray, steady: np.ndarray) -> list[Box]:
         """Lines where something is steady; the detector is most of the annotator's cost."""
@@ -111,6 +110,7 @@ class _Mark:
     box: Box
     evidence: Evidence
     score: Callable[[Evidence], float]
+    is_lettered: bool
 
     @property
     def hangs_on_motion(self) -> bool:
