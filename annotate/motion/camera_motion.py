@@ -11,7 +11,7 @@ from reelwright.annotate.contract import Annotator, Column, Facts, Unmeasurable
 from reelwright.annotate.motion.camera.classifier import LABELS, load_classifier, weights_hash
 from reelwright.annotate.motion.camera.features import camera_path
 from reelwright.annotate.motion.camera.motion import CELL, measure
-from reelwright.annotate.motion.camera.sampling import NEEDS, chosen
+from reelwright.annotate.motion.camera.sampling import SAMPLING
 from reelwright.curation.media.frames import ClipFacts
 
 
@@ -25,7 +25,7 @@ class CameraMotion(Annotator):
     name, version = "camera_motion", 2
     profiles = ("cpu", "full")
     typical_s = 0.1
-    needs = (*NEEDS, Facts())
+    needs = (SAMPLING, Facts())
     columns = {
         "camera_motion": Column(pa.string(), f"one of {', '.join(LABELS)}; other is a mixture"),
         "camera_motion_confidence": Column(pa.float32(), "probability of the label", "0..1"),
@@ -41,14 +41,12 @@ class CameraMotion(Annotator):
         """The classifier's weights."""
         return (f"camera/weights.json:{weights_hash()}",)
 
-    def __call__(self, by_rate: np.ndarray, by_count: np.ndarray, clip: ClipFacts) -> dict[str, Any]:
-        """by_rate, by_count: uint8 [T, H, W]."""
-        need, indices = chosen(clip.num_frames, clip.fps)
-        frames = by_rate if need == NEEDS[0] else by_count
+    def __call__(self, frames: np.ndarray, clip: ClipFacts) -> dict[str, Any]:
+        """frames: uint8 [T, H, W]."""
         height, width = frames.shape[1:]
         if min(height, width) < CELL:
             raise Unmeasurable(f"tracking needs {CELL} pixels across, a frame of {width}x{height} has too few")
-        times_s = np.array(indices) / clip.fps
+        times_s = np.array(SAMPLING.indices(clip.num_frames, clip.fps)) / clip.fps
         steps = measure(frames, times_s)
         camera = camera_path(steps, times_s, (height, width))
         if camera is None:

@@ -7,6 +7,7 @@ follow the subject; the camera, which is heavy, would have to jump there and bac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,38 +23,75 @@ LEAST = 0.12  # of the best one's support, below which a candidate is none
 JUMP = 0.15  # shorter sides per second: a larger change of the camera's speed is a jump
 
 
-def candidates(
-    p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, rng: np.random.Generator
-) -> list[Candidate]:
-    """Return the similarities that carry most weight of points p to q (complex [N]), best first, all different.
+@dataclass(frozen=True)
+class Points:
+    """Tracked points of a step.
 
-    weight: float [N], sum 1. near: pixels within which a point follows. RANSAC over pairs of points, with standing
-    still among the tries, then reweighted least squares.
+    Attributes:
+        p: where they are before, complex [N] from the picture's centre.
+        q: where they are after, likewise.
+        weight: float [N]; the part of the sum, 1, that is missing belongs to points that were lost.
+        near: pixels within which a point follows.
     """
-    i, j = rng.integers(0, len(p), (2, TRIES))
-    far = abs(p[i] - p[j]) > APART
-    i, j = i[far], j[far]
-    a = np.concatenate([[STANDING[0]], (q[i] - q[j]) / (p[i] - p[j])])
-    b = np.concatenate([[STANDING[1]], q[i] - a[1:] * p[i]])
-    fair = (abs(np.log(abs(a) + 1e-9)) < LARGEST) & (abs(np.angle(a)) < LARGEST)
-    a, b = a[fair], b[fair]
-    off = a[:, None] * p
-    off += b[:, None]
-    off -= q
-    support = _near_share(off, near) @ weight
-    found: list[Candidate] = []
-    while (support >= 0).any() and len(found) < MOST:
-        best = int(support.argmax())
-        fit = _refined(p, q, weight, near, (complex(a[best]), complex(b[best])))
-        share = float(_closeness(p, q, near, fit) @ weight)
-        if not found or share > LEAST * found[0][1]:
-            found.append((fit, share))
-        left = np.flatnonzero(support >= 0)  # few, once the best ones are found: nothing costs more here
-        apart = (a[left, None] - fit[0]) * p
-        apart += b[left, None] - fit[1]
-        alike = abs(apart).mean(axis=1) <= near
-        support[left[alike]] = support[best] = -1
-    return found
+
+    p: np.ndarray
+    q: np.ndarray
+    weight: np.ndarray
+    near: float
+
+
+def candidates(steps: Sequence[Points], rng: np.random.Generator) -> list[list[Candidate]]:
+    """Return of each step the similarities that carry most weight of its points, best first, all different.
+
+    RANSAC over pairs of points, with standing still among the tries, then reweighted least squares, of all steps at
+    once: a step has so few points that numpy's calls would take longer than their arithmetic.
+    """
+    searches = [_Search(step, rng) for step in steps]
+    while left := [search for search in searches if search.goes_on]:
+        fits = _refined(_Batch([search.points for search in left]), [search.best for search in left])
+        for search, (fit, share) in zip(left, fits, strict=True):
+            search.take(fit, share)
+    return [search.found for search in searches]
+
+
+class _Search:
+    """The tries of a step, and what was found so far."""
+
+    def __init__(self, points: Points, rng: np.random.Generator) -> None:
+        p, q = points.p, points.q
+        i, j = rng.integers(0, len(p), (2, TRIES))
+        far = abs(p[i] - p[j]) > APART
+        i, j = i[far], j[far]
+        a = np.concatenate([[STANDING[0]], (q[i] - q[j]) / (p[i] - p[j])])
+        b = np.concatenate([[STANDING[1]], q[i] - a[1:] * p[i]])
+        fair = (abs(np.log(abs(a) + 1e-9)) < LARGEST) & (abs(np.angle(a)) < LARGEST)
+        self.points, self.a, self.b = points, a[fair], b[fair]
+        off = self.a[:, None] * p
+        off += self.b[:, None]
+        off -= q
+        self.support = _near_share(off, points.near) @ points.weight  # of each try; -1: it is done
+        self.found: list[Candidate] = []
+
+    @property
+    def goes_on(self) -> bool:
+        return len(self.found) < MOST and bool((self.support >= 0).any())
+
+    @property
+    def best(self) -> Similarity:
+        """The try that is refined next."""
+        best = int(self.support.argmax())
+        return complex(self.a[best]), complex(self.b[best])
+
+    def take(self, fit: Similarity, share: float) -> None:
+        """Take the refined best try, and leave all that mean the same."""
+        if not self.found or share > LEAST * self.found[0][1]:
+            self.found.append((fit, share))
+        left = np.flatnonzero(self.support >= 0)  # few, once the best ones are found: nothing costs more here
+        apart = (self.a[left, None] - fit[0]) * self.points.p
+        apart += self.b[left, None] - fit[1]
+        alike = abs(apart).mean(axis=1) <= self.points.near
+        self.support[self.support.argmax()] = -1
+        self.support[left[alike]] = -1
 
 
 def likeliest(
@@ -101,19 +139,33 @@ def _speed(motion: Similarity, size: tuple[int, ...]) -> np.ndarray:
     return np.array([b.real, b.imag, np.log(abs(a)) * reach, np.angle(a) * reach]) / min(size)
 
 
-def _refined(p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, fit: Similarity) -> Similarity:
+class _Batch:
+    """Points of several steps [S, N]; those that a step lacks weigh nothing."""
+
+    def __init__(self, steps: Sequence[Points]) -> None:
+        shape = len(steps), max(len(step.p) for step in steps)
+        self.p, self.q, self.weight = np.zeros(shape, complex), np.zeros(shape, complex), np.zeros(shape)
+        for row, step in enumerate(steps):
+            for whole, part in ((self.p, step.p), (self.q, step.q), (self.weight, step.weight)):
+                whole[row, : len(part)] = part
+        self.near = np.array([[step.near] for step in steps])
+
+    def closeness(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return float [S, N]: 1 for points that move exactly as a p + b, 0 from `near` pixels off; a, b: [S, 1]."""
+        return _near_share(a * self.p + b - self.q, self.near)
+
+
+def _refined(batch: _Batch, tries: Sequence[Similarity]) -> list[Candidate]:
+    """Return of each step the try after three rounds of least squares, and the share that follows it."""
+    a, b = np.array(tries).T[..., None]
     for _ in range(3):
-        fit = _least_squares(p, q, weight * _closeness(p, q, near, fit) ** 2, fit)
-    return fit
+        a, b = _least_squares(batch, batch.weight * batch.closeness(a, b) ** 2, a, b)
+    shares = np.einsum("sn,sn->s", batch.closeness(a, b), batch.weight)
+    return [((x, y), share) for x, y, share in zip(a[:, 0].tolist(), b[:, 0].tolist(), shares.tolist(), strict=True)]
 
 
-def _closeness(p: np.ndarray, q: np.ndarray, near: float, fit: Similarity) -> np.ndarray:
-    """Return float [N]: 1 for points that move exactly as `fit`, 0 from `near` pixels off."""
-    return _near_share(fit[0] * p + fit[1] - q, near)
-
-
-def _near_share(off: np.ndarray, near: float) -> np.ndarray:
-    """Return 1 where complex `off` is 0, down to 0 where it is `near` long or more; in place."""
+def _near_share(off: np.ndarray, near: float | np.ndarray) -> np.ndarray:
+    """Return 1 where complex `off` is 0, down to 0 where it is `near` long or more."""
     share = np.square(off.real)
     share += np.square(off.imag)
     share /= near**2
@@ -121,13 +173,14 @@ def _near_share(off: np.ndarray, near: float) -> np.ndarray:
     return np.maximum(share, 0, out=share)
 
 
-def _least_squares(p: np.ndarray, q: np.ndarray, weight: np.ndarray, otherwise: Similarity) -> Similarity:
-    total = weight.sum()
-    if total <= 0:
-        return otherwise
-    p0, q0 = (weight @ p) / total, (weight @ q) / total
-    spread = weight @ abs(p - p0) ** 2
-    if spread <= 0:
-        return otherwise
-    a = (weight * (p - p0).conj()) @ (q - q0) / spread
-    return complex(a), complex(q0 - a * p0)
+def _least_squares(batch: _Batch, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a and b [S, 1] of q = a p + b by the weighted points; those given where no points say any."""
+    total = weight.sum(1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1)
+    p0, q0 = (share * batch.p).sum(1, keepdims=True), (share * batch.q).sum(1, keepdims=True)
+    before, after = batch.p - p0, batch.q - q0
+    before_weighted = share * before.conj()
+    spread = (before_weighted * before).sum(1, keepdims=True).real
+    known = (total > 0) & (spread > 0)
+    turned = (before_weighted * after).sum(1, keepdims=True) / np.where(known, spread, 1)
+    return np.where(known, turned, a), np.where(known, q0 - turned * p0, b)

@@ -15,7 +15,7 @@ import numpy as np
 
 from reelwright.annotate.motion.camera.motion import Steps, measure
 from reelwright.annotate.motion.camera.paths import FAMILIES, Shot, draw_shot
-from reelwright.annotate.motion.camera.sampling import NEEDS, chosen
+from reelwright.annotate.motion.camera.sampling import SAMPLING
 from reelwright.annotate.motion.camera.sources import Source
 from reelwright.annotate.motion.camera.virtual import Scene, draw_scene, film, film_background
 from reelwright.annotate.motion.camera.visible import CHECKED, background_shows
@@ -90,7 +90,7 @@ def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]
 def _with_errors_of(lenders: Sequence[Example], family: str, rng: np.random.Generator) -> Example:
     lender = lenders[int(rng.integers(len(lenders)))]
     shot = draw_shot(family, rng)
-    indices = chosen(len(shot.path), shot.fps)[1]
+    indices = SAMPLING.indices(len(shot.path), shot.fps)
     path = shot.path[indices]
     short = min(lender.size)
     lent = np.arange(rng.integers(len(lender.times_s) - 1), len(lender.times_s) + len(indices))[: len(indices) - 1]
@@ -111,22 +111,21 @@ def _motion_of(path: np.ndarray, short: int) -> np.ndarray:
 
 def _rendered(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     """Only the frames that are sampled, some of them through JPEG."""
-    need, indices = chosen(len(shot.path), shot.fps)
+    indices = SAMPLING.indices(len(shot.path), shot.fps)
     frames = film(scene, shot, indices, rng)
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))]
         jpegs = [cv2.imencode(".jpg", frame, quality)[1] for frame in frames]
         frames = np.stack([np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)) for jpeg in jpegs])
-    size = need.size(*frames.shape[:0:-1])
+    size = SAMPLING.size(*frames.shape[:0:-1])
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), indices
 
 
 def _encoded(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     crf = int(rng.integers(18, 37))
     mp4 = encode(film(scene, shot, range(len(shot.path)), rng), shot.fps, crf)
-    facts, arrays = read(mp4, NEEDS)
-    need, indices = chosen(facts.num_frames, facts.fps)
-    return arrays[NEEDS.index(need)], indices
+    facts, arrays = read(mp4, [SAMPLING])
+    return arrays[0], SAMPLING.indices(facts.num_frames, facts.fps)
 
 
 def encode(frames: np.ndarray, fps: int, crf: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from reelwright.annotate.motion.camera.candidates import Similarity, candidates, likeliest
+from reelwright.annotate.motion.camera.candidates import Points, Similarity, candidates, likeliest
 from reelwright.annotate.motion.camera.noise import noise_level
 
 CELL = 16  # pixels: one tracked point per cell, so that agreement is counted over the picture, not over its details
@@ -42,22 +42,10 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class _Points:
-    """Tracked points of a step.
-
-    Attributes:
-        at: float [N, 2], pixels.
-        p: where they are before, complex [N] from the centre.
-        q: where they are after, complex [N] from the centre.
-        weight: float [N]; the part of the sum, 1, that is missing belongs to points that were lost.
-        near: pixels within which a point follows.
-    """
+class _Tracked(Points):
+    """at: float [N, 2], where the points are before, in pixels from the upper left."""
 
     at: np.ndarray
-    p: np.ndarray
-    q: np.ndarray
-    weight: np.ndarray
-    near: float
 
 
 def measure(frames: np.ndarray, times_s: np.ndarray) -> Steps:
@@ -65,20 +53,21 @@ def measure(frames: np.ndarray, times_s: np.ndarray) -> Steps:
     rng = np.random.default_rng(0)
     size = frames.shape[1:]
     points = _tracked(frames)
-    found = [candidates(s.p, s.q, s.weight, s.near, rng) if s else [] for s in points]
+    of_tracked = iter(candidates([s for s in points if s], rng))
+    found = [next(of_tracked) if s else [] for s in points]
     motions = likeliest(found, np.diff(times_s), size)
     rows = [_row(s, motion, size) for s, motion in zip(points, motions, strict=True)]
     table = np.array(rows, np.float64).reshape(-1, 7)
     return Steps(table[:, :4], table[:, 4], table[:, 5], table[:, 6])
 
 
-def _tracked(frames: np.ndarray) -> list[_Points | None]:
+def _tracked(frames: np.ndarray) -> list[_Tracked | None]:
     """Of each step; None where too few points are found again."""
     flat = [_flattened(frame) for frame in frames]
     noise = float(np.median([noise_level(frame) for frame in frames[:: max(1, len(frames) // 4)]]))
     corner = CORNER + GRAIN * min(noise, NOISIEST) ** 2
     centre = (np.array(frames.shape[:0:-1]) - 1) / 2
-    steps: list[_Points | None] = []
+    steps: list[_Tracked | None] = []
     for a, b in pairwise(flat):
         at, to, found = _track(a, b, corner)
         if found.sum() < FEWEST:
@@ -87,11 +76,11 @@ def _tracked(frames: np.ndarray) -> list[_Points | None]:
         weight = _weights(at, frames.shape[1:])[found]
         at = at[found]
         p, q = ((points - centre) @ (1, 1j) for points in (at, to[found]))
-        steps.append(_Points(at, p, q, weight, NEAR + 0.05 * float(np.median(abs(q - p)))))
+        steps.append(_Tracked(p, q, weight, NEAR + 0.05 * float(np.median(abs(q - p))), at))
     return steps
 
 
-def _row(step: _Points | None, motion: Similarity | None, size: tuple[int, ...]) -> tuple[float, ...]:
+def _row(step: _Tracked | None, motion: Similarity | None, size: tuple[int, ...]) -> tuple[float, ...]:
     """Motion (four numbers), agreed, still and spread of a step."""
     if step is None or motion is None:
         return (np.nan,) * 4 + (0.0, 0.0, 0.0)

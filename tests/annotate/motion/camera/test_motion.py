@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reelwright.annotate.motion.camera.candidates import candidates, likeliest
+from reelwright.annotate.motion.camera.candidates import Points, candidates, likeliest
 from reelwright.annotate.motion.camera.motion import measure
 from tests.annotate.motion.test_camera_motion import shot, straight
 
@@ -14,7 +14,7 @@ def test_the_border_decides_against_a_larger_crowd():
     p = np.concatenate([inner, outer])
     q = p + np.where(np.arange(100) < 60, 3 + 1j, 0)
     weight = np.where(np.arange(100) < 60, 1 / 60, 3 / 40) / 4
-    (motion, share), (other, less), *_ = candidates(p, q, weight, 0.75, rng)
+    (motion, share), (other, less), *_ = candidates([Points(p, q, weight, 0.75)], rng)[0]
     np.testing.assert_allclose(motion, (1, 0), atol=0.05)
     assert share == pytest.approx(0.75, abs=0.01)
     np.testing.assert_allclose(other, (1, 3 + 1j), atol=0.05)
@@ -35,7 +35,7 @@ def test_a_similarity_is_found_exactly():
     rng = np.random.default_rng(1)
     p = rng.uniform(-100, 100, (80, 2)) @ (1, 1j)
     a, b = 1.01 * np.exp(0.02j), 2.5 - 1j
-    (motion, share), *_ = candidates(p, a * p + b, np.full(80, 1 / 80), 0.75, rng)
+    (motion, share), *_ = candidates([Points(p, a * p + b, np.full(80, 1 / 80), 0.75)], rng)[0]
     assert share == pytest.approx(1)
     np.testing.assert_allclose(motion, (a, b), atol=1e-9)
 
