@@ -98,7 +98,7 @@ class Video:
         self.is_damaged = False
         self.lost_pts: list[int] = []
         self.ear = Ear() if listens and threads == 1 else None
-        self._ends_s = 0.0
+        self._ends: dict[int, int] = {}  # stream -> end of its last packet, in its ticks
         self._claims: dict[int, tuple[bool, bool]] = {}  # time of a packet that is (a keyframe, corrupt)
 
     def __enter__(self) -> "Video":
@@ -171,7 +171,7 @@ class Video:
             return NOTHING_HEARD
         said = self.ear.said
         return Heard(
-            self.ear.errors["decoder"], said.get("decoder", ""), said.get("container", ""), self._ends_s,
+            self.ear.errors["decoder"], said.get("decoder", ""), said.get("container", ""), self._end_s(),
             claimed_end_s(self.container),
         )  # fmt: skip
 
@@ -196,8 +196,13 @@ class Video:
         return list(self.container.streams.audio) if self.ear else []
 
     def _note_end(self, packet: Any) -> None:
-        if self.ear and packet.size and packet.pts is not None and packet.time_base:
-            self._ends_s = max(self._ends_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if self.ear and packet.size and packet.pts is not None:
+            of = packet.stream_index
+            self._ends[of] = max(self._ends.get(of, 0), packet.pts + (packet.duration or 0))
+
+    def _end_s(self) -> float:
+        streams = self.container.streams
+        return max((float(end * (streams[of].time_base or 0)) for of, end in self._ends.items()), default=0.0)
 
     def _decoded(self, packet: Any) -> list[Any]:
         if self.alpha_decoder is None:
