@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -219,6 +219,10 @@ class Annotator(Computes):
         return [self(*inputs) for inputs in clips]
 
 
+Steps = Generator[Any, None, tuple[Iterable[Mapping[str, Any]], Any]]
+"""States on the way, and at its end what `SetAnnotator.stream` returns."""
+
+
 class SetAnnotator(Computes):
     """Computes columns of clips from all of them at once: clusters, densities, groups. Its needs are all `Stored`.
 
@@ -266,6 +270,14 @@ class SetAnnotator(Computes):
             raise PartialResult(self._cut(part.columns, back, sizes), part.state) from part.__cause__
         return self._cut(found, back, sizes), state
 
+    def steps(self, clips: ClipReader, state: Any) -> Steps:
+        """Compute as `stream` does, and yield states on the way from which another call could go on.
+
+        Where a worker is lost, the next one is given the last of them. Override it where work is dear.
+        """
+        yield from ()
+        return self.stream(clips, state)
+
     def _cut(self, found: Mapping[str, Any], back: np.ndarray, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Cut columns in order of clip_id into batches of so many clips; back: place of each clip in that order."""
         self.refuse_others(found)
@@ -302,6 +314,15 @@ class StreamedSetAnnotator(SetAnnotator):
             name: pa.concat_arrays([pa.array(part[name], column.type) for part in parts])
             for name, column in self.columns.items()
         }
+
+
+def result_of(steps: Steps) -> tuple[Iterable[Mapping[str, Any]], Any]:
+    """Return what the steps end with."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def needs_of(annotator: Computes) -> tuple[Need, ...]:

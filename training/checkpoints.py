@@ -143,9 +143,11 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         found = json.loads(file.read_text())
     except FileNotFoundError:
         raise TrainError(f"{path}: no checkpoint here, {METADATA} is missing (the save did not finish?)") from None
-    except ValueError as error:
-        raise TrainError(f"{file}: damaged, not JSON: {error}; use another checkpoint") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    except ValueError:
+        raise TrainError(f"{file}: damaged, not JSON; use another checkpoint") from None
+    if not isinstance(found, dict):
+        raise TrainError(f"{file}: damaged, not an object; use another checkpoint")
+    if found.get("format") != FORMAT:
         raise TrainError(f"{file}: format {found.get('format')!r} is not {FORMAT}; it was written by another version")
     return found
 

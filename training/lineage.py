@@ -128,12 +128,14 @@ def trace(path: Path, store: Store | None = None) -> Lineage:
         The lineage; a link that cannot be followed any more is a warning, not an error.
 
     Raises:
-        TrainError: the path has no checkpoint.
+        TrainError: the path has no checkpoint, or a damaged one.
     """
     from reelwright.training import checkpoints
+    from reelwright.training.lineage_record import refuse_damaged_checkpoint
 
     where = checkpoints.find_checkpoint(path)
     metadata = {"path": str(where), **checkpoints.read_metadata(where)}
+    refuse_damaged_checkpoint(metadata, where / checkpoints.METADATA)
     metadata.pop("files", None)
     parents = list(parents_of(metadata))
     found = follow(metadata["snapshot"], store)

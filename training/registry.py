@@ -111,6 +111,13 @@ class ObjectiveConfig(Part):
         """Whether a figure of `Objective.metrics` stands in the line of a step; all of them are in the log."""
         return "/" not in figure
 
+    def refuse_recipe(self, recipe: Any) -> None:
+        """Raise TrainError where it cannot train by a recipe; a plan asks this as a run does.
+
+        Args:
+            recipe: the `TrainRecipe` that this is the objective of.
+        """
+
     def refuse_changed(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
         """Raise TrainError where a run that goes on would learn from something else than it did.
 

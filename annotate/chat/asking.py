@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -43,6 +43,14 @@ def ask_json(
             all of a round together, each with the complaint.
         attempts: rounds; after them a question is a ChatError.
     """
+    found = dict(each_json(chat, questions, check, attempts))
+    return [found[i] for i in range(len(questions))]
+
+
+def each_json(
+    chat: Chat, questions: Sequence[Question], check: Callable[[dict[str, Any]], Any], attempts: int
+) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+    """Yield the place of each question and what `ask_json` returns for it, as soon as that is known."""
 
     def accept(answer: Answer) -> dict[str, Any]:
         try:
@@ -52,7 +60,7 @@ def ask_json(
             raise ValueError(excerpt(str(error))) from None
         return value
 
-    return ask_until_valid(chat, questions, [accept] * len(questions), again_as_json, attempts)
+    return valid_as_they_come(chat, questions, [accept] * len(questions), again_as_json, attempts)
 
 
 def again_as_json(question: Question, answer: Answer, complaint: str) -> str:
@@ -79,20 +87,33 @@ def ask_until_valid(
         again: the text of the next round, from question, answer and complaint.
         attempts: rounds; after them a question is a ChatError.
     """
-    found: list[T | Exception] = [ChatError("not asked")] * len(questions)
+    found = dict(valid_as_they_come(chat, questions, accept, again, attempts))
+    return [found[i] for i in range(len(questions))]
+
+
+def valid_as_they_come(
+    chat: Chat,
+    questions: Sequence[Question],
+    accept: Sequence[Callable[[Answer], T]],
+    again: Callable[[Question, Answer, str], str],
+    attempts: int,
+) -> Iterator[tuple[int, T | Exception]]:
+    """Yield the place of each question and what `ask_until_valid` returns for it, as soon as that is known."""
     left = dict(enumerate(questions))
     for attempt in range(1, attempts + 1):
-        answers = chat.ask(list(left.values()))
-        asked, left = left, {}
-        for i, answer in zip(asked, answers, strict=True):
+        places, asked, left = list(left), list(left.values()), {}
+        for at, answer in chat.ask_each(asked):
+            i = places[at]
             if isinstance(answer, Exception):
-                found[i] = answer
+                yield i, answer
                 continue
             try:
-                found[i] = accept[i](answer)
+                value = accept[i](answer)
             except ValueError as error:
-                found[i] = ChatError(f"after {attempt} attempts still no valid answer: {error}")
+                if attempt == attempts:
+                    yield i, ChatError(f"after {attempt} attempts still no valid answer: {error}")
                 left[i] = replace(questions[i], text=again(questions[i], answer, str(error)))
+            else:
+                yield i, value
         if not left:
             break
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,10 @@ class Chat(ABC):
         ChatError: for good. `annotate.contract.Postponed`: a later run should ask again (the server is away, a limit on
         cost or time is reached).
         """
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Exception]]:
+        """Yield the place of each question and what `ask` returns for it, as the answers come."""
+        yield from enumerate(self.ask(questions))
 
     def close(self) -> None:
         """Release its resources; asking afterwards is an error."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import CancelledError
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, as_completed
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,6 +22,18 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except (KeyboardInterrupt, SystemExit, CancelledError):
         future.cancel()
         raise
+
+
+def each(work: Iterable[Coroutine[Any, Any, T]]) -> Iterator[tuple[int, T]]:
+    """Yield the place and result of each coroutine as it ends; a caller that stops cancels the rest."""
+    loop = shared_loop()
+    places = {asyncio.run_coroutine_threadsafe(one, loop): place for place, one in enumerate(work)}
+    try:
+        for future in as_completed(places):
+            yield places[future], future.result()
+    finally:
+        for future in places:
+            future.cancel()
 
 
 def shared_loop() -> asyncio.AbstractEventLoop:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,10 @@ class ServerChat(Chat):
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """Ask the server all questions, several at a time."""
         return event_loop.run(self._ask_all(questions))
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Exception]]:
+        """Ask the same way, and yield each answer when it is there."""
+        yield from event_loop.each(self.ask_one(question) for question in questions)
 
     @property
     def waiting_reason(self) -> str:

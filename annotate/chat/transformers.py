@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,15 +45,18 @@ class TransformersChat(Chat):
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """Ask in batches on this process's device, questions with pictures apart from questions without."""
-        found: list[Answer | Exception] = [ChatError("not asked")] * len(questions)
-        with self._lock:
-            for seeing in (True, False):  # a batch has pictures in all its questions or in none
-                mine = [i for i, q in enumerate(questions) if (q.frames is not None) == seeing]
-                while mine:
-                    now, mine = mine[: self._together], mine[self._together :]
-                    for i, answer in zip(now, self._answers([questions[i] for i in now]), strict=True):
-                        found[i] = answer
-        return found
+        found = dict(self.ask_each(questions))
+        return [found[i] for i in range(len(questions))]
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Exception]]:
+        """Ask the same way, and yield the answers of each batch when they are there."""
+        for seeing in (True, False):  # a batch has pictures in all its questions or in none
+            mine = [i for i, q in enumerate(questions) if (q.frames is not None) == seeing]
+            while mine:
+                now, mine = mine[: self._together], mine[self._together :]
+                with self._lock:
+                    answers = self._answers([questions[i] for i in now])
+                yield from zip(now, answers, strict=True)
 
     def _answers(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
         """Answer a batch; if it fails, answer it in two halves, so that a question costs only itself."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reelwright.annotate.chat import event_loop
@@ -54,6 +54,10 @@ class VllmChat(Chat):
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """Ask the engines, each several questions at a time."""
         return event_loop.run(self._ask_all(questions))
+
+    def ask_each(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Exception]]:
+        """Ask the same way, and yield each answer when it is there."""
+        yield from event_loop.each(self._ask(question) for question in questions)
 
     @property
     def waiting_reason(self) -> str:

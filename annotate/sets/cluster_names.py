@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,16 @@ import pyarrow as pa
 from reelwright.annotate.captions.caption_embedding import CAPTIONS, first_caption
 from reelwright.annotate.chat.mixin import AsksAModel
 from reelwright.annotate.chat.model import ChatModel
-from reelwright.annotate.contract import Column, Need, PartialResult, Postponed, Stored, StreamedSetAnnotator
+from reelwright.annotate.contract import (
+    Column,
+    Need,
+    PartialResult,
+    Postponed,
+    Steps,
+    Stored,
+    StreamedSetAnnotator,
+    result_of,
+)  # fmt: skip
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering import names
 from reelwright.annotate.sets.clustering.groups import CLUSTER, Groups, Named, groups_of
@@ -22,6 +31,7 @@ BY_TERMS = "c-tf-idf"
 COMPOSED = "composed_caption"
 OF_COMPOSED = " of composed captions"  # after who named it, where most of the cluster's captions are
 NAMED_BY = 200  # captions of a cluster that are read, nearest to its middle first
+STATES = 256  # that a call yields at most: up to so many clusters, one with each name
 SHOWN = 20  # captions of a cluster that a model is shown
 
 
@@ -64,17 +74,30 @@ class ClusterNames(AsksAModel, StreamedSetAnnotator):
         """The cluster of each clip, the vectors, and captions, each optional."""
         return (Stored(CLUSTER), *NEEDS, *(Stored(column, optional=True) for column in self.of))
 
-    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
         """Name clusters; a cluster close to one that was named in an earlier call keeps that name."""
+        return result_of(self.steps(clips, state))
+
+    def steps(self, clips: ClipReader, state: Any) -> Steps:
+        """Name clusters, and yield the names so far as answers come."""
         vectors = CaptionVectors(clips)
         groups = groups_of(lambda: vectors.parts([CLUSTER, *self.of]), self._captions, NAMED_BY)
         before = Named.from_json(state["named"]) if state and state["model"] == vectors.model else Named.none()
         kept = before.still(groups)
-        found = self._names(groups, kept)
-        named = names.told_apart([None if isinstance(name, Exception) else name for name in found], kept)
-        done = self._columns(vectors, groups, named), {
-            "model": vectors.model, "named": Named(groups.ids, named, groups.centers).to_json()
-        }  # fmt: skip
+        found: list[str | Exception | None] = list(kept)
+
+        def named() -> names.Names:
+            return names.told_apart([None if isinstance(name, Exception) else name for name in found], kept)
+
+        def state_of(named: names.Names) -> dict[str, Any]:
+            return {"model": vectors.model, "named": Named(groups.ids, named, groups.centers).to_json()}
+
+        every = -(-len(groups.ids) // STATES)
+        for number, (place, name) in enumerate(self._new_names(groups, kept), 1):
+            found[place] = name
+            if self.chat.model and number % every == 0:
+                yield state_of(named())
+        done = self._columns(vectors, groups, last := named()), state_of(last)
         problem = min((n for n in found if isinstance(n, Exception)), key=_is_final, default=None)
         if problem is not None:
             raise PartialResult(*done) from problem
@@ -86,13 +109,14 @@ class ClusterNames(AsksAModel, StreamedSetAnnotator):
         found = [first_caption(self.of, one) for one in zip(*columns, strict=True)]
         return [text for _, text in found], np.array([column == COMPOSED for column, _ in found], bool)
 
-    def _names(self, groups: Groups, kept: names.Names) -> Sequence[str | Exception | None]:
-        """Return the kept names, and new ones for the other clusters."""
+    def _new_names(self, groups: Groups, kept: names.Names) -> Iterable[tuple[int, str | Exception | None]]:
+        """Return place and name of each cluster that keeps none."""
+        new = [i for i, name in enumerate(kept) if not name]
         if not self.chat.model:
-            return [old or new for old, new in zip(kept, names.by_terms(groups.texts), strict=True)]
+            by_terms = names.by_terms(groups.texts)
+            return [(i, by_terms[i]) for i in new]
         asked = [[] if name else list(dict.fromkeys(one))[:SHOWN] for one, name in zip(groups.texts, kept, strict=True)]
-        made = names.by_model(asked, self.chat, self.prompt, self.attempts)
-        return [old or new for old, new in zip(kept, made, strict=True)]
+        return names.by_model(asked, self.chat, self.prompt, self.attempts)
 
     def _columns(self, vectors: CaptionVectors, groups: Groups, named: names.Names) -> Iterator[dict[str, Any]]:
         by = self.chat.model or BY_TERMS

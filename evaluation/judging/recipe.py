@@ -111,8 +111,3 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
             return tuned_judge(str(self.judge.get("calibration") or ""), model) if model else None
         except TrainError as error:
             raise EvaluationError(f"judge: {error}") from error
-
-
-def applies(dimension: str, task: str) -> bool:
-    """Return whether a video of this task is judged in the dimension."""
-    return task != "t2v" or dimension not in IMAGE_ASPECT

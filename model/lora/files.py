@@ -18,7 +18,7 @@ from reelwright.model.errors import ModelError
 from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.lora.layers import Adapter, assign, attach, named_adapters
 from reelwright.model.lora.read_forms import READABLE, looks_like_lora, parse_forms
-from reelwright.model.weights.weight_files import open_weights, save_tensors
+from reelwright.model.weights.weight_files import open_weights, save_tensors, unreadable
 
 DOT = "___lorahyphen___"
 _FILE_KEY = re.compile(
@@ -107,7 +107,7 @@ def read_lora(path: str | Path) -> dict[str, LayerWeights]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a LoRA file that can be read ({error})") from None
+        raise unreadable(path, error, "LoRA") from None
     if any(name.startswith(f"lora{DOT}") for name in tensors):
         return parse_lora(tensors, path)
     if looks_like_lora(tensors):

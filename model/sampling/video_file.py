@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 CRF, PRESET = "16", "medium"
 BT709 = 1  # the code of BT.709 as matrix, primaries and transfer (ITU-T H.273)
 LIMITED = 1
+PNG = b"\x89PNG\r\n\x1a\n"
+_COPY_AGAIN = "copy it again from where it was made, or make it again"
+
+
+class DamagedFileError(UserError):
+    """A video or picture, or what it says of itself, cannot be read."""
 
 
 def write_video(path: Path | str, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None) -> Path:
@@ -138,26 +144,55 @@ def read_about(path: Path) -> dict[str, Any]:
     """Read the facts that `write_video` or `write_image` put into a file.
 
     Raises:
-        UserError: the file holds none.
+        DamagedFileError: the file, or what it says, cannot be read.
+        UserError: the file says nothing.
     """
+    is_picture = path.suffix.lower() == ".png"
+    try:
+        said = _png_text(path.read_bytes()) if is_picture else _mp4_comment(path)
+    except KeyError:
+        raise UserError(f"{path}: it does not say how it was made") from None
+    except (OSError, ValueError, IndexError, struct.error):
+        what = f"it cannot be opened as {'a PNG' if is_picture else 'an MP4'}"
+        raise DamagedFileError(f"{path}: damaged: {what}; {_COPY_AGAIN}") from None
+    try:
+        return json.loads(said)
+    except ValueError:
+        if "reelwright" not in said:  # somebody else's comment
+            raise UserError(f"{path}: it does not say how it was made") from None
+        why = "what it says of how it was made cannot be read"
+        raise DamagedFileError(f"{path}: damaged: {why}; {_COPY_AGAIN}") from None
+
+
+def _mp4_comment(path: Path) -> str:
+    """Return the comment of an MP4. KeyError: it has none."""
     import av
 
-    try:
-        if path.suffix.lower() == ".png":
-            return json.loads(_png_text(path.read_bytes()))
-        with av.open(str(path), format="mp4") as container:
-            return json.loads(container.metadata["comment"])
-    except (OSError, KeyError, ValueError, IndexError, struct.error) as error:
-        raise UserError(f"{path}: it does not say how it was made ({type(error).__name__})") from error
+    from reelwright.curation.media.protection import boxes
+
+    with av.open(str(path), format="mp4") as container:
+        found = container.metadata.get("comment")
+    if found is None:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if any(end > size for _, _, end in boxes(file, 0, size)):
+                raise ValueError("cut off")  # FFmpeg reads what is left
+        raise KeyError("comment")
+    return found
 
 
 def _png_text(data: bytes) -> str:
-    at = 8
+    """Return the first text of a PNG. KeyError: it has none."""
+    if not data.startswith(PNG):
+        raise ValueError("not a PNG")
+    at = len(PNG)
     while at < len(data):
         (size,) = struct.unpack(">I", data[at : at + 4])
         if data[at + 4 : at + 8] == b"iTXt":
             return data[at + 8 : at + 8 + size].split(b"\0\0\0\0\0", 1)[1].decode()
         at += size + 12
+    if at > len(data):
+        raise ValueError("cut off")
     raise KeyError("comment")
 
 

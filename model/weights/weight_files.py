@@ -92,8 +92,25 @@ class TensorFiles(Mapping[str, Tensor]):
             try:
                 self._opened = (file, safe_open(str(file), "pt"))
             except (OSError, SafetensorError) as error:
-                raise ModelError(f"{file}: not a safetensors file that can be read ({error})") from None
+                raise unreadable(file, error) from None
         return self._opened[1]
+
+
+def unreadable(file: Path | str, error: Exception, what: str = "safetensors") -> ModelError:
+    """Return the error of a file of weights that cannot be opened.
+
+    Args:
+        file: its path.
+        error: an OSError, or the library's.
+        what: it should be.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return ModelError(f"{file}: cannot be read ({error.strerror})")
+    size = os.path.getsize(file) if os.path.isfile(file) else 0
+    return ModelError(
+        f"{file}: not a {what} file, or a damaged one: its header does not describe its {size:,} bytes; copy or "
+        "download it again, or write it anew with reel checkpoint export"
+    )
 
 
 def open_weights(path: str | Path) -> TensorFiles:

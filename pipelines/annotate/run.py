@@ -19,7 +19,6 @@ from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.curation.store.traffic import since
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
-from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
 from reelwright.pipelines.annotate.sets import run_set, set_staleness
@@ -140,12 +139,8 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
         report.why_postponed[name] = refusal
         return
     run.progress.show(0, staleness.clips)
-    need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
     keys = Keys({key: run.keys[key] for key in annotator.keys})
-    outcome = run_set(
-        store, name, params, need, recipe.limits.attempts, keys,
-        lambda clips: run.progress.show(clips, staleness.clips),
-    )  # fmt: skip
+    outcome = run_set(store, recipe, annotator, keys, lambda clips: run.progress.show(clips, staleness.clips))
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     run.progress.show(staleness.clips, staleness.clips)

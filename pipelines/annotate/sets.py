@@ -2,7 +2,8 @@
 
 The worker reads the set in batches, as its annotator asks for them, and sends results back in pieces. This process lays
 them down in a file and merges them once the last has come: neither holds the columns of all clips, and a worker that is
-lost leaves the set as it was.
+lost leaves the set as it was. Another one then begins with the state to which the lost one had come, if its annotator
+tells (`SetAnnotator.steps`). Tasks are not retried by Ray, which would take a second attempt's pieces for the first's.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from typing import IO, Any
+from typing import IO, Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from reelwright.annotate import Computes, PartialResult, Postponed, SetAnnotator, load, schema_of
 from reelwright.annotate.chat.registry import close_chats, take_usage
+from reelwright.annotate.contract import Steps
 from reelwright.annotate.keys import Keys, keys_in_environment
 from reelwright.annotate.run import failure_of
 from reelwright.annotate.set_reader import rebatched
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.set_members import MemberReader, Members
-from reelwright.pipelines.recipes.curation import Need
+from reelwright.pipelines.recipes.curation import CurateRecipe
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 MERGED_CLIPS = 262_144  # results merged together: four fragments
@@ -65,12 +69,23 @@ class SetOutcome:
 
 
 @dataclass(frozen=True)
+class _OnTheWay:
+    """A state from which another worker can go on, as JSON, and the usage since the last."""
+
+    state: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
 class _End:
     """What a worker says last: the new state as JSON, the usage, and the error that kept it from finishing, if any."""
 
     state: str
     usage: Usage
     problem: Exception | None
+
+
+_Piece: TypeAlias = pa.Table | _OnTheWay | _End
 
 
 def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool = False) -> SetStaleness:
@@ -85,10 +100,8 @@ def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool =
 
 def run_set(
     store: Store,
-    name: str,
-    params: Mapping[str, Any],
-    need: Need,
-    attempts: int,
+    recipe: CurateRecipe,
+    annotator: SetAnnotator,
     keys: Keys,
     merged: Callable[[int], None] = lambda clips: None,
 ) -> SetOutcome:
@@ -96,44 +109,114 @@ def run_set(
 
     Args:
         store: the store.
-        name: of the annotator.
-        params: of it.
-        need: of the worker.
-        attempts: tries again after a lost worker.
+        recipe: it names the annotator's parameters, its worker's needs, and the tries again after a lost worker.
+        annotator: one of the recipe's.
         keys: that it needs.
         merged: called with the clips whose results are in the store so far.
     """
     import ray
 
-    annotator = load(name, params)
+    name, need, params = annotator.name, need_of(annotator, recipe), dict(recipe.annotator_params())[annotator.name]
     remote: Any = ray.remote(_compute).options(
-        num_cpus=need.cpus, num_gpus=need.gpus, max_retries=attempts, name=f"reel:{name}", num_returns="streaming",
+        num_cpus=need.cpus, num_gpus=need.gpus, max_retries=0, name=f"reel:{name}", num_returns="streaming",
         _generator_backpressure_num_objects=PIECES_AHEAD,
     )  # fmt: skip
     began = time.monotonic()
     version = store.dataset("clips").version
     clips = 0
-    with tempfile.TemporaryFile(prefix="reel-set-") as spool:  # a set of which a part is another fit's is none
+
+    def pieces(state: str) -> Iterator[_Piece]:
+        return (ray.get(piece) for piece in remote.remote(store.uri, version, name, dict(params), keys, state))
+
+    with (
+        tempfile.TemporaryFile(prefix="reel-set-") as spool,
+        _Saved(store, annotator, recipe.batches.commit_s) as saved,
+    ):
         try:
-            pieces = (ray.get(piece) for piece in remote.remote(store.uri, version, name, dict(params), keys))
-            end = _spooled(pieces, spool)
+            end = _from_some_worker(pieces, recipe.limits.attempts, spool, saved)
         except ray.exceptions.RayError as error:
-            return _failed(name, getattr(error, "cause", error), str(error), time.monotonic() - began)
-        for table in _unspooled(spool):
+            seconds = time.monotonic() - began
+            return _failed(name, getattr(error, "cause", error), str(error), seconds, saved.used())
+        for table in _unspooled(spool):  # a set of which a part is another fit's is none
             store.merge("clips", table, on="clip_id")
             clips += table.num_rows
             merged(clips)
-    _save_state(store, annotator, end.state)
+        saved.end(end.state)
     seconds = time.monotonic() - began
     if end.problem:
-        return _failed(name, end.problem, str(end.problem), seconds, end.usage)
-    return SetOutcome(clips, seconds, end.usage)
+        return _failed(name, end.problem, str(end.problem), seconds, saved.used(end.usage))
+    return SetOutcome(clips, seconds, saved.used(end.usage))
 
 
-def _spooled(pieces: Iterable[pa.Table | _End], spool: IO[bytes]) -> _End:
-    """Write pieces to a file until the end comes, and return that."""
+class _Saved:
+    """The newest state of a set: the next worker's where one is lost, and the next run's where this one ends early.
+
+    As a context manager it saves a state that is not in the store yet, however the context ends.
+    """
+
+    def __init__(self, store: Store, annotator: Computes, every_s: float) -> None:
+        self._store, self._annotator, self._every_s = store, annotator, every_s
+        self._usage: Counter[str] = Counter()
+        self._is_new = False
+        self._at = time.monotonic()
+        self.state = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_new:
+            self._save()
+
+    def note(self, way: _OnTheWay) -> None:
+        """Take the state of a worker that goes on."""
+        self.state, self._is_new = way.state, True
+        self._add(way.usage)
+        if time.monotonic() - self._at >= self._every_s:
+            self._save()
+
+    def end(self, state: str) -> None:
+        """Save the last state."""
+        self.state = state
+        self._save()
+
+    def used(self, last: Usage | None = None) -> Usage:
+        """Return the usage of all workers; last: of the last, since what it told before."""
+        self._add(last or {})
+        return {self._annotator.name: dict(self._usage)} if self._usage else {}
+
+    def _add(self, usage: Usage) -> None:
+        self._usage.update(usage.get(self._annotator.name, {}))
+
+    def _save(self) -> None:
+        _save_state(self._store, self._annotator, self.state)
+        self._is_new, self._at = False, time.monotonic()
+
+
+def _from_some_worker(
+    pieces: Callable[[str], Iterable[_Piece]], attempts: int, spool: IO[bytes], saved: _Saved
+) -> _End:
+    """Lay down what a worker computes; where it is lost, what another does from its last state. pieces: of a state."""
+    from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
+
+    for left in range(attempts, -1, -1):
+        spool.seek(0)
+        spool.truncate()
+        try:
+            return _spooled(pieces(saved.state), spool, saved.note)
+        except (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError):
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _spooled(pieces: Iterable[_Piece], spool: IO[bytes], note: Callable[[_OnTheWay], None] = lambda way: None) -> _End:
+    """Write tables to a file until the end comes, and return that; note: is given states on the way."""
     writer: Any = None
     for piece in pieces:
+        if isinstance(piece, _OnTheWay):
+            note(piece)
+            continue
         if isinstance(piece, _End):
             if writer:
                 writer.close()
@@ -156,12 +239,14 @@ def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usa
     return SetOutcome(0, seconds, usage or {}, failure.error, detail[-4000:], failure.postponed)
 
 
-def _compute(store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys) -> Iterator[pa.Table | _End]:
-    """Compute a set on the worker.
+def _compute(
+    store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys, state: str = ""
+) -> Iterator[_Piece]:
+    """Compute a set on the worker. state: JSON of the one to begin with, in place of the store's.
 
     Yields:
-        Pieces with clip_id, the columns and the fingerprint of members, each member once; and the end. Where a problem
-        kept it from finishing, the fingerprints are null, and the next run continues.
+        States on the way; pieces with clip_id, the columns and the fingerprint of members, each member once; and the
+        end. Where a problem kept it from finishing, the fingerprints are null, and the next run continues.
     """
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
@@ -170,16 +255,27 @@ def _compute(store_uri: str, version: int, name: str, params: dict[str, Any], ke
     problem: Any = None
     with keys_in_environment(keys):
         try:
-            found, state = annotator.stream(reader, _load_state(store, annotator))
+            before = json.loads(state) if state else _load_state(store, annotator)
+            found, last = yield from _on_the_way(annotator, annotator.steps(reader, before))
         except PartialResult as part:
-            found, state, problem = part.columns, part.state, part.__cause__ or part
+            found, last, problem = part.columns, part.state, part.__cause__ or part
         finally:
             usage = take_usage(annotator)
             close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     rows = _rows(reader, annotator, found, None if problem else members.fingerprint, schema)
     yield from rebatched(rows, schema, MERGED_CLIPS)
-    yield _End(json.dumps(state), usage, problem)
+    yield _End(json.dumps(last), usage, problem)
+
+
+def _on_the_way(annotator: SetAnnotator, steps: Steps) -> Generator[_OnTheWay, None, tuple[Iterable[Any], Any]]:
+    """Take the steps of an annotator, and return what they end with."""
+    while True:
+        try:
+            state = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield _OnTheWay(json.dumps(state), take_usage(annotator))
 
 
 def _rows(

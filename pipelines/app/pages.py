@@ -13,7 +13,7 @@ from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.values import shown
-from reelwright.pipelines.app.view import Page
+from reelwright.pipelines.app.view import Page, View
 
 BASIC = (ID, "width", "height", "duration_s", "fps", "num_frames")
 COPIES = "near_duplicate_count"
@@ -38,8 +38,15 @@ def _page(selection: Selection, asked: Page) -> dict[str, Any]:
         "rows": _rows(selection, asked, rows),
         "facets": {name: _facet(selection, name, chosen.others, chosen.mask) for name in asked.facets},
         "removed_by": {name: int(np.count_nonzero(mask)) - chosen.passing for name, mask in chosen.others.items()},
+        "similarity": _bounds(selection, asked.view),
         "waiting": selection.reviews.waiting,
     }
+
+
+def _bounds(selection: Selection, view: View) -> list[float] | None:
+    """Return the least and the greatest similarity of the clips that a search found; None without any."""
+    values = _similarities(selection, view).values()
+    return [min(values), max(values)] if values else None
 
 
 def _facet(selection: Selection, name: str, others: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
@@ -56,7 +63,19 @@ def _rows(selection: Selection, asked: Page, rows: np.ndarray) -> list[dict[str,
     names = list(dict.fromkeys([*(name for name in (*BASIC, COPIES) if name in there), *own, *wanted]))
     found = selection.columns.take(rows, names)
     from_source = selection.source_captions.of(one["source_md5"] for one in found)
-    return [_row(one, from_source, wanted, selection.reviews) for one in found]
+    near = _similarities(selection, asked.view)
+    return [
+        _row(one, from_source, wanted, selection.reviews) | {"similarity": near.get(row)}
+        for one, row in zip(found, rows.tolist(), strict=True)
+    ]
+
+
+def _similarities(selection: Selection, view: View) -> dict[int, float]:
+    """Row -> similarity to the view's search."""
+    if view.search is None:
+        return {}
+    rows, values = selection.similarities(view.search)
+    return dict(zip(rows.tolist(), values.tolist(), strict=True))
 
 
 def _row(

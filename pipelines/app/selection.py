@@ -112,6 +112,27 @@ class Selection:
         ids: list[str] = self.columns.ids.take(pa.array(self._found(search))).to_pylist()
         return ids
 
+    def similarities(self, search: Search) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and similarities of the clips nearest to a search, the nearest first, whatever its least one."""
+        from reelwright.pipelines.browse import search as by_meaning
+
+        version = self.columns.refresh()
+        column = by_meaning.VISUAL if search.visual else by_meaning.CAPTION
+
+        def run() -> tuple[np.ndarray, np.ndarray]:
+            if search.like:
+                if len(self.columns.rows_of([search.like])) == 0:
+                    raise UserError(f"there is no clip {search.like[:40]}")
+                found = by_meaning.similar(self.store, search.like, search.count, column=column).rows
+            else:
+                found = by_meaning.search(self.store, search.text, search.count, column=column).rows
+            of_id = dict(zip(found.column("clip_id").to_pylist(), found.column("score").to_pylist(), strict=True))
+            rows = self.columns.places_of(list(of_id))
+            ids = self.columns.ids.take(pa.array(rows)).to_pylist()
+            return rows, np.array([of_id[one] for one in ids], np.float32)
+
+        return self._keep((SEARCH, search.model_dump_json(exclude={"least"}), version), run)
+
     def has_nan(self, name: str) -> bool:
         """Whether a column of numbers may hold NaN, which SQL takes for larger than any number."""
         return name not in self.reviews.names and self.columns.has_nan(name)
@@ -152,21 +173,8 @@ class Selection:
         return self._keep((WHERE, condition, version), run)
 
     def _found(self, search: Search) -> np.ndarray:
-        from reelwright.pipelines.browse import search as by_meaning
-
-        version = self.columns.refresh()
-        column = by_meaning.VISUAL if search.visual else by_meaning.CAPTION
-
-        def run() -> np.ndarray:
-            if search.like:
-                if len(self.columns.rows_of([search.like])) == 0:
-                    raise UserError(f"there is no clip {search.like[:40]}")
-                found = by_meaning.similar(self.store, search.like, search.count, column=column)
-            else:
-                found = by_meaning.search(self.store, search.text, search.count, column=column)
-            return self.columns.places_of(found.rows.column("clip_id").to_pylist())
-
-        return self._keep((SEARCH, search.model_dump_json(), version), run)
+        rows, similarities = self.similarities(search)
+        return rows if search.least is None else rows[similarities >= np.float32(search.least)]
 
     def _near_bound(self, view: View) -> np.ndarray:
         """Return all rows, the ones first whose values lie nearest to a bound of the view, in standard deviations."""

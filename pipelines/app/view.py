@@ -26,12 +26,21 @@ class Strict(BaseModel):
 
 
 class Search(Strict):
-    """Clips near to a text or to a clip."""
+    """Clips near to a text or to a clip.
+
+    Attributes:
+        text: the words; or
+        like: the id of a clip.
+        visual: near in what is seen, not in what captions say.
+        count: of the nearest clips, at most.
+        least: similarity (cosine, 1 is the same) below which a clip does not pass.
+    """
 
     text: Annotated[str, Field(max_length=500)] = ""
     like: Annotated[str, Field(max_length=64)] = ""
     visual: bool = False
     count: Annotated[int, Field(ge=1, le=5_000)] = 500
+    least: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Search:

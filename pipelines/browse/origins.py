@@ -129,7 +129,7 @@ def _thread_of_export(path: Path, said: Mapping[str, Any], store: Store | None) 
         return _follow({**said, "name": said["snapshot"]}, store), []
     ids = list(marker.read_clips(path).values())
     if not ids:
-        return Thread(warnings=[f"it does not list its clips: {marker.CLIPS} is missing"]), []
+        return Thread(warnings=[f"it does not list its clips: {marker.CLIPS} is missing or damaged"]), []
     same = len(ids) == said.get("clips")
     changed = [] if same else [f"{marker.CLIPS} lists {len(ids):,} clips, the export had {said.get('clips')}"]
     try:
@@ -196,8 +196,9 @@ def _weights(path: Path, store: Store | None) -> Origin:
     """Return the origin of a folder or a file of weights; without a record beside them only their hash is known."""
     from reelwright.model.checkpoint import weights_hash
     from reelwright.model.lora.files import is_lora
-    from reelwright.model.weights.about import read_note
+    from reelwright.model.weights.about import ABOUT, read_note
     from reelwright.model.weights.weight_files import open_weights
+    from reelwright.training.lineage_record import refuse_damaged_note
 
     weights = open_weights(path)
     kind = "lora" if is_lora(weights) else "weights"
@@ -206,7 +207,10 @@ def _weights(path: Path, store: Store | None) -> Origin:
     if said is None:
         facts = {"sha256": digest or "too large to be read for this", "files": len(weights.files)}
         why = "no about.json beside it says where it is from; reel checkpoint import writes one"
+        if (note := (path if path.is_dir() else path.parent) / ABOUT).is_file():
+            why = f"{note} is damaged: it is no JSON object; import or export the weights again to have it anew"
         return Origin(kind, str(path), facts, warnings=[why])
+    refuse_damaged_note(said, path)
     warnings = []
     if digest is not None and digest != said.get("sha256"):
         warnings.append(f"about.json is of other weights: it says sha256 {str(said.get('sha256'))[:16]}")
@@ -231,10 +235,12 @@ def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
 
 
 def _generated(path: Path, store: Store | None) -> Origin:
-    from reelwright.model.sampling.video_file import read_about
+    from reelwright.model.sampling.video_file import DamagedFileError, read_about
 
     try:
         said = read_about(path)
+    except DamagedFileError:
+        raise
     except UserError:
         raise _unknown(path) from None
     if not isinstance(said, dict) or said.get("made_by") != "reelwright":

@@ -19,8 +19,9 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field as column
 from reelwright.curation.store.sql_text import is_one_of, literal
 from reelwright.evaluation.judging.contamination import refuse_learned
-from reelwright.evaluation.judging.recipe import JudgeRecipe, applies
+from reelwright.evaluation.judging.recipe import JudgeRecipe
 from reelwright.evaluation.measures.every_frame import every_frame
+from reelwright.evaluation.rating.scales import is_asked
 from reelwright.pipelines.evaluate.counts import JudgedCounts
 from reelwright.pipelines.evaluate.run import Options
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
@@ -121,6 +122,7 @@ class _Run:
         self.store, self.evaluation, self.of_id, self.found = store, evaluation, rows, found
         self.ratings: list[dict[str, Any]] = []
         self.stale: dict[tuple[str, str], list[str]] = {}  # (generation, dimension) -> ids of answers to be replaced
+        self.not_asked: dict[str, list[str]] = {}  # dimension -> generations
         self.columns: dict[str, list[dict[str, Any]]] = {}
         self.tuned_on: set[str] = set()  # prompts
         self.done = self.total = 0
@@ -129,7 +131,8 @@ class _Run:
     def unjudged(self, dimension: str, one: Judge) -> list[str]:
         """Return the generations that this judge has not rated.
 
-        Ratings by the same model with another prompt or other frames stay until this judge's are in the table.
+        Ratings by the same model with another prompt or other frames stay until this judge's are in the table. So do
+        this judge's own of videos that it is not asked about in the dimension, as it was once asked about all.
         """
         self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH, UNCALIBRATED, ABOUT, TUNED_ON])
         condition = (f"evaluation_id = {literal(self.evaluation)} AND {is_one_of('dimension', [dimension])} "
@@ -141,7 +144,9 @@ class _Run:
                 self.stale.setdefault((row["generation_id"], dimension), []).append(row["rating_id"])
         self._drop_stale((name, dimension) for name in have)  # a run that was killed between adding and dropping
         self.found.current[dimension] = len(have)
-        return [name for name, row in self.of_id.items() if name not in have and applies(dimension, row["task"])]
+        asked = {n for n, row in self.of_id.items() if is_asked(dimension, row["task"], row["prompt"] or "")}
+        self.not_asked[dimension] = [name for name in self.of_id if name not in asked]
+        return [name for name in self.of_id if name in asked and name not in have]
 
     def _drop_stale(self, answered: Iterable[tuple[str, str]]) -> None:
         old = [name for key in answered for name in self.stale.pop(key, [])]
@@ -219,6 +224,8 @@ class _Run:
         if self.ratings:
             self.store.append("ratings", self.ratings)
             self._drop_stale((row["generation_id"], row["dimension"]) for row in self.ratings)
+            for dimension in {row["dimension"] for row in self.ratings}:
+                self._drop_stale((name, dimension) for name in self.not_asked[dimension])
             self.ratings = []
         for label, rows in self.columns.items():
             schema = pa.schema([pa.field("generation_id", pa.string()), *_fields(label, None)])

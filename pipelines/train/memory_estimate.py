@@ -45,7 +45,11 @@ def print_plan(
         mfu: to tell a step's time by; None: measured by others.
         seconds: of a step, to ask its MFU.
         say: prints a line.
+
+    Raises:
+        TrainError: a run of the recipe would not begin.
     """
+    recipe.objective.refuse_recipe(recipe)
     memory, device = _memory(gpu_memory_gb)
     peak = Peak("", peak_tflops, "as given") if peak_tflops else _peak()
     warnings = list(_warnings(recipe, gpus))

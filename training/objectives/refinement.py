@@ -47,8 +47,13 @@ class RefinementConfig(ObjectiveConfig):
         """Build the refinement objective.
 
         Raises:
-            TrainError: the recipe makes no pairs, or asks for samples from noise.
+            TrainError: as `refuse_recipe` has it.
         """
+        self.refuse_recipe(recipe)
+        return Refinement(self, model, recipe)
+
+    def refuse_recipe(self, recipe: TrainRecipe) -> None:
+        """Raise TrainError where the recipe makes no pairs, or asks for samples from noise."""
         if recipe.data.pair is None:
             raise TrainError(
                 "objective refinement learns from pairs, and the recipe makes none; add data.pair, such as "
@@ -59,7 +64,6 @@ class RefinementConfig(ObjectiveConfig):
                 "samples.every makes videos from noise, which a refinement expert does not know; set it to 0, and "
                 "refine with reel generate --refine"
             )
-        return Refinement(self, model, recipe)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from reelwright.annotate.chat.asking import ask_json
+from reelwright.annotate.chat.asking import each_json
 from reelwright.annotate.chat.base import Question
 from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.prompts import load_prompt
@@ -58,17 +58,18 @@ def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
 
 def by_model(
     clusters: Sequence[Sequence[str]], chat: ChatModel, prompt: str, attempts: int
-) -> list[str | Exception | None]:
-    """Return a short name of each cluster from its captions, the most typical first.
+) -> Iterator[tuple[int, str | Exception]]:
+    """Name each cluster that has captions from them, the most typical first.
 
-    Returns:
-        Per cluster a name; None where it has no captions; the model's ChatError or Postponed where it gives no name.
+    Yields:
+        A cluster's place and its short name, or the model's ChatError or Postponed, as the answers come.
     """
     filled = load_prompt(prompt)
     shown = ["\n".join(f"- {' '.join(text[:SHOWN].split())}" for text in texts) for texts in clusters]
-    questions = [Question(filled.filled(captions=text), filled.system, schema=SCHEMA) for text in shown if text]
-    answers = iter(ask_json(open_chat(chat), questions, _check, attempts))
-    return [_name_in(next(answers)) if text else None for text in shown]
+    asked = [i for i, text in enumerate(shown) if text]
+    questions = [Question(filled.filled(captions=shown[i]), filled.system, schema=SCHEMA) for i in asked]
+    for at, answer in each_json(open_chat(chat), questions, _check, attempts):
+        yield asked[at], _name_in(answer)
 
 
 def told_apart(names: Sequence[str | None], kept: Sequence[str | None]) -> Names:

@@ -87,10 +87,12 @@ def read(folder: Path) -> dict[str, Any]:
     """Return the record in an export's folder. Raises StoreError where there is none."""
     try:
         found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder}: {MARKER} cannot be read ({error}); was it exported by reel?") from error
+    except OSError as error:
+        raise StoreError(f"{folder}: {MARKER} cannot be read ({error.strerror}); was it exported by reel?") from error
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
-        raise StoreError(f"{folder}: {MARKER} holds no object; was it exported by reel?")
+        raise StoreError(f"{folder}: {MARKER} cannot be read: it is damaged, no JSON object; export again")
     return found
 
 
@@ -98,7 +100,7 @@ def read_clips(folder: Path) -> dict[str, str]:
     """Name of a clip's files -> its clip id; empty for an export that does not say."""
     try:
         lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return {}
     fields = [line.split("\t") for line in lines]
     return {f[2]: f[0] for f in fields if len(f) == 3}

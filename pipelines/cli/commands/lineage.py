@@ -95,7 +95,7 @@ def _model(recipe: dict[str, Any]) -> str:
 
 
 def _parent(parent: dict[str, Any]) -> str:
-    if "snapshot" not in parent:
+    if not parent.get("snapshot"):
         return f"{parent['path']} ({str(parent.get('sha256', 'published weights'))[:16]})"
     snapshot = parent["snapshot"]
     trained = f"recipe {parent['recipe_fingerprint']}, snapshot {snapshot['name']} {snapshot['content_hash'][:19]}"

@@ -8,7 +8,8 @@ import torch
 
 from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.judging.contamination import is_same, learned_from, refuse_learned
-from reelwright.evaluation.judging.recipe import ASPECTS, JudgeRecipe, applies
+from reelwright.evaluation.judging.recipe import ASPECTS, JudgeRecipe
+from reelwright.evaluation.rating.scales import is_asked
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.rewards.registry import load
 
@@ -59,7 +60,8 @@ def test_the_judge_s_dimensions_are_the_report_s_and_one_needs_a_picture() -> No
     judges = JudgeRecipe(judge={"chat": {"model": "m", "url": "http://h/v1"}}).judges()
     assert set(judges) == {*ASPECTS, "image_alignment"}
     assert len({one.fingerprint for one in judges.values()}) == len(judges)
-    assert [name for name in judges if not applies(name, "t2v")] == ["image_alignment"]
+    assert [name for name in judges if not is_asked(name, "t2v", "a dog")] == ["image_alignment"]
+    assert [name for name in judges if not is_asked(name, "i2v", " ")] == ["text_alignment"]
     with pytest.raises(EvaluationError, match="lowest"):
         JudgeRecipe(judge={"chat": {"model": "m", "url": "http://h/v1"}, "lowest": 9}).judges()
     with pytest.raises(EvaluationError, match="is no name of a dimension"):

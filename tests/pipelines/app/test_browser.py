@@ -18,6 +18,8 @@ from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
 pytestmark = pytest.mark.waits
 FRONTEND = ROOT / "pipelines" / "app" / "frontend"
 BUILT = ROOT / "pipelines" / "app" / "built"
+WORD = """label => { const range = document.createRange(); range.selectNode(label.firstChild);
+  return range.getBoundingClientRect().toJSON() }"""
 
 
 @needs_chromium
@@ -289,6 +291,33 @@ def test_near_duplicates_are_folded_with_their_number_and_unfolded_again(page):
     page.click("text=its 3 near duplicates")
     shows(page, 4)
     soon(page).to_have_url(re.compile("near_duplicate_group"))
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_sizes_of_pictures_are_chosen_in_one_line(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    for condition, shown in (("", CLIPS), ("duration_s >= 3", 24)):
+        page.fill(".sql textarea", condition)
+        page.click(".sql button:has-text('Filter')")
+        shows(page, shown)
+        label = page.locator(".looks label", has_text="size")
+        slider = label.locator("input")
+        whole, bar = label.bounding_box(), slider.bounding_box()
+        word, middle = label.evaluate(WORD), bar["y"] + bar["height"] / 2
+        assert whole["height"] < 30
+        assert word["y"] < middle < word["y"] + word["height"], "it stands beside the slider"
+        assert bar["width"] > 60
+        assert whole["x"] >= 0
+        assert whole["x"] + whole["width"] <= width
+        if width == 1280:
+            boxes = [one.bounding_box() for one in page.locator(".looks > *").all()]
+            middles = [box["y"] + box["height"] / 2 for box in boxes]
+            assert len(boxes) == 4
+            assert max(middles) - min(middles) <= 4, "all that says how to look stands in one line"
+    before = page.locator(".card").first.bounding_box()["width"]
+    slider.fill("120")
+    until(page, f"document.querySelector('.card').offsetWidth < {before}")
 
 
 def test_the_built_page_is_made_of_the_sources_beside_it():

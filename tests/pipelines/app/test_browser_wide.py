@@ -14,6 +14,7 @@ from tests.pipelines.app.made import Served, clip_id
 from tests.pipelines.app.wide_made import CLIPS, make_wide_store
 
 pytestmark = [pytest.mark.waits, needs_chromium]
+SEARCHED = {"search": {"text": "a dog on a beach"}}
 IN_SIGHT = """[...document.querySelectorAll('.card[data-clip]')].filter(one => {
   const card = one.getBoundingClientRect(), grid = document.querySelector('.grid').getBoundingClientRect();
   return card.top < grid.bottom - 1 && card.bottom > grid.top + 1 }).map(one => one.id + ' ' + one.dataset.clip)"""
@@ -106,3 +107,37 @@ def test_clips_are_found_by_words_by_another_clip_and_beside_it(page):
     page.locator(f".card[data-clip='{clip_id(0)}']").click()
     page.click("text=more like this")
     page.wait_for_selector(f"#card-0[data-clip='{clip_id(3)}']")
+
+
+def test_a_search_is_narrowed_to_the_nearest_and_to_a_least_similarity(page, app):
+    page.fill("#search", "a dog on a beach")
+    page.keyboard.press("Enter")
+    shows(page, 4)
+    near = {row["clip_id"]: row["similarity"] for row in app.call("page", view=SEARCHED)["rows"]}
+    assert min(near[clip_id(0)], near[clip_id(3)]) > 0.4 > max(near[clip_id(1)], near[clip_id(2)])
+    soon(page.locator(f".card[data-clip='{clip_id(0)}'] .facts")).to_contain_text(f"similarity {near[clip_id(0)]:.2f}")
+    least, most = page.get_by_label("least similarity"), page.get_by_label("most clips of the search")
+    soon(least).to_have_attribute("placeholder", f"{min(near.values()):.2f}")
+    least.fill("0.4")
+    page.keyboard.press("Enter")
+    shows(page, 2)
+    shown = {one.get_attribute("data-clip") for one in page.locator(".card[data-clip]").all()}
+    assert shown == {clip_id(0), clip_id(3)}
+    soon(page.locator(".chip")).to_contain_text(f"similarity ≥ 0.4 −{CLIPS - 2:,}")
+    soon(page).to_have_url(re.compile("least"))
+    page.reload()
+    shows(page, 2)
+    page.click("text=Snapshots")
+    page.wait_for_selector("text=2 clips")
+    page.keyboard.press("Escape")
+    most.fill("1")
+    page.keyboard.press("Enter")
+    shows(page, 1)
+    page.fill("#search", "onions")  # what is set stays for the next words
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#card-0[data-clip='{clip_id(1)}']")
+    shows(page, 1)
+    for field in (least, most):
+        field.fill("")
+        page.keyboard.press("Enter")
+    shows(page, 4)

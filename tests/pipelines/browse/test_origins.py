@@ -260,7 +260,85 @@ def test_what_says_nothing_is_told_so(tmp_path: Path, call: Call) -> None:
         assert code == 1
         assert f"error: {path} says nothing of where it comes from; give a run" in shown
     assert "error: " + str(tmp_path / "no.mp4") + " does not exist\n" in call(tmp_path / "no.mp4")[1]
-    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 64)
-    code, shown = call(tmp_path / "broken.safetensors")
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:400])
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def scrambled(file: Path) -> None:
+    file.write_bytes(b"\xff" * 64)
+
+
+COPY_VIDEO = "copy it again from where it was made, or make it again"
+COPY_WEIGHTS = "copy or download it again, or write it anew with reel checkpoint export"
+
+
+@pytest.mark.parametrize("damage", [cut_short, emptied, scrambled])
+@pytest.mark.parametrize(("file", "asked", "to_do"), [
+    ("lora/lora.safetensors", ("lora", "lora/lora.safetensors"), COPY_WEIGHTS),
+    ("weights/diffusion_pytorch_model.safetensors", ("weights",), COPY_WEIGHTS),
+    ("x.png", ("x.png",), COPY_VIDEO),
+    ("x.mp4", ("x.mp4",), COPY_VIDEO),
+    ("runs/adapted/checkpoints/step-00000010/checkpoint.json", ("runs/adapted",), "use another checkpoint"),
+    ("out/reelwright-export.json", ("out",), "export again"),
+])  # fmt: skip
+def test_a_damaged_file_is_one_sentence_that_says_what_to_do(
+    filled: Store, tmp_path: Path, call: Call, file: str, asked: tuple[str, ...], to_do: str,
+    damage: Callable[[Path], None],
+) -> None:  # fmt: skip
+    folder = file.partition("/")[0]
+    if folder in ("lora", "runs"):
+        run = run_of(filled, tmp_path / "runs" / "adapted", lora=True)
+        export_lora(run, tmp_path / "lora", ema=False, dtype=None, name="default")
+    elif folder == "weights":
+        export_weights(run_of(filled, tmp_path / "whole"), tmp_path / folder, ema=False, dtype=None,
+                       max_shard_bytes=10**9)  # fmt: skip
+    elif folder == "out":
+        export(filled, tmp_path / folder, "simpletuner", snapshot="some")
+    elif folder == "x.png":
+        write_image(tmp_path / folder, torch.rand(3, 32, 32), {"made_by": "reelwright"})
+    else:
+        write_video(tmp_path / folder, torch.zeros(3, 5, 32, 32), 8, {"made_by": "reelwright"})
+    damage(tmp_path / file)
+    for one in asked:
+        code, shown = call(tmp_path / one)
+        assert code == 1, shown
+        assert shown.startswith(f"error: {tmp_path / one}")
+        assert shown.rstrip().endswith(to_do)
+        assert shown.count("\n") == 1
+        for words in ("deserializ", "codec", "Errno", "Invalid data", "char "):
+            assert words not in shown
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("step", None), ("recipe", {"steps": 3}), ("snapshot", {"name": "some"}), ("snapshot", [1]), ("parent", "x"),
+    ("parent", {"sha256": "beef"}), ("adapters", {"student": 7}), ("code_version", 7), ("rewards", {"a": {}}),
+    ("resumed_from", {"path": "x", "snapshot": {"name": "a", "content_hash": "b"}}),
+])  # fmt: skip
+def test_a_checkpoint_that_says_something_else_than_one_does_is_a_sentence(
+    filled: Store, tmp_path: Path, call: Call, field: str, value: Any
+) -> None:
+    run = run_of(filled, tmp_path / "run")
+    file = run / "checkpoints" / "step-00000010" / "checkpoint.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    code, shown = call(run)
     assert code == 1
-    assert shown.startswith("error: ")
+    assert shown.startswith(f"error: {file}: damaged: {field}")
+    assert shown.endswith("; use another checkpoint\n")
+
+
+def test_a_damaged_record_beside_weights_is_told_from_none(filled: Store, tmp_path: Path, call: Call) -> None:
+    export_lora(run_of(filled, tmp_path / "run", lora=True), tmp_path / "lora", ema=False, dtype=None, name="default")
+    note = tmp_path / "lora" / "about.json"
+    whole = json.loads(note.read_text())
+    note.write_text("{")
+    code, shown = call(tmp_path / "lora")
+    assert (code, f"warning: {note} is damaged" in shown) == (0, True)
+    note.write_text(json.dumps(whole | {"parent": 7}))
+    code, shown = call(tmp_path / "lora")
+    assert (code, shown.startswith(f"error: {tmp_path / 'lora'}: about.json beside it is damaged: parent")) == (1, True)

@@ -228,6 +228,41 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     assert len(values) == 6, "the other judge's are replaced"
 
 
+def test_a_judge_is_asked_about_a_video_s_text_where_it_has_one_and_answers_of_before_stay(
+    tmp_path: Path, server: JudgeServer
+) -> None:
+    mp4 = write_video(tmp_path / "x.mp4", torch.rand(3, 5, 48, 64) * 2 - 1, 12.0, {}).read_bytes()
+    store = Store.open(tmp_path / "store", create=True)
+    told = {"g0": ("t2v", "a dog"), "g1": ("i2v", " "), "g2": ("i2v", "it turns"), "g3": ("i2v", "")}
+    store.add_generations(
+        [{"generation_id": name, "evaluation_id": "e", "model": "a", "state": "ok", "task": task, "prompt": prompt,
+          "prompt_id": name} for name, (task, prompt) in told.items()],
+        dict.fromkeys(told, mp4),
+    )  # fmt: skip
+    evaluation = {"evaluation_id": "e", "lineage": "{}"}
+    asks = {"text_alignment": "how well it shows the text", "overall": "how good it is"}
+    recipe = JudgeRecipe(judge={"chat": {"model": "m", "url": server.url, "timeout_s": 60.0}}, dimensions=asks)
+    assert judge(store, evaluation, recipe, QUIET).made == {"text_alignment": 2, "overall": 4}
+
+    def of_text() -> dict[str, float]:
+        rows = store.sql("select generation_id, value from ratings where dimension = 'text_alignment'").to_pylist()
+        return {row["generation_id"]: row["value"] for row in rows}
+
+    assert set(of_text()) == {"g0", "g2"}
+    before = {**store.sql("select * from ratings where dimension = 'text_alignment'").to_pylist()[0],
+              "rating_id": "before", "generation_id": "g1", "value": 1.5}  # fmt: skip
+    store.append("ratings", [before])
+    again = judge(store, evaluation, recipe, QUIET)
+    assert (sum(again.made.values()), again.current["text_alignment"], of_text()["g1"]) == (0, 3, 1.5)
+    other = recipe.model_copy(update={"dimensions": asks | {"text_alignment": "how well it fits the text"}})
+    server.is_refusing = True
+    assert judge(store, evaluation, other, QUIET).failed["text_alignment"] == 2
+    assert set(of_text()) == {"g0", "g1", "g2"}
+    server.is_refusing = False
+    assert judge(store, evaluation, other, QUIET).made["text_alignment"] == 2
+    assert set(of_text()) == {"g0", "g2"}, "another judge's answers do not stay among this one's"
+
+
 @pytest.mark.exhaustive
 def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
     store: Store, server: JudgeServer, tmp_path: Path

@@ -149,7 +149,14 @@ def test_moving_a_batch_moves_both_latents():
         ({"data": {"pair": {}}, "samples": {"every": 5, "prompts": ["x"]}}, "samples.every makes videos from noise"),
     ],
 )
-def test_recipes_that_cannot_refine_are_refused(sections, why):
+def test_recipes_that_cannot_refine_are_refused_by_a_plan_as_by_a_run(sections, why):
+    from reelwright.pipelines.train.memory_estimate import print_plan
+
     recipe = TrainRecipe.model_validate({"objective": {"kind": "refinement"}, **sections})
-    with pytest.raises(TrainError, match=why):
+    with pytest.raises(TrainError, match=why) as by_run:
         recipe.objective.build(torch.nn.Identity(), recipe, World.alone("cpu"))
+    said: list[str] = []
+    with pytest.raises(TrainError) as by_plan:
+        print_plan(recipe, gpu_memory_gb=80, peak_tflops=100, say=said.append)
+    assert str(by_plan.value) == str(by_run.value)
+    assert not said

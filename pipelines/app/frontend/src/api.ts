@@ -7,7 +7,7 @@ export interface SnapshotFacts { name: string; clips: number; hash: string; sql:
 export interface Start {
   store: string; clips: number; columns: ColumnFacts[]; tables: Record<string, string[]>; snapshots: SnapshotFacts[]; user: string;
 }
-export interface Search { text?: string; like?: string; visual?: boolean; count?: number }
+export interface Search { text?: string; like?: string; visual?: boolean; count?: number; least?: number }
 export type Point = [number, number];
 export type Box = [number, number, number, number];
 export interface Lasso { x: string; y: string; points: Point[] }
@@ -18,7 +18,7 @@ export interface View {
 }
 export interface Mark { verdict: "keep" | "drop" | null; star: boolean; tags: string[] }
 export interface Row {
-  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string; copies: number;
+  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string; copies: number; similarity: number | null;
   values: Record<string, unknown>; review: Mark;
 }
 export type Facet =
@@ -27,7 +27,7 @@ export type Facet =
   | { kind: "counts"; values: { value: string | boolean; count: number }[]; missing: number; more: number };
 export interface Page {
   total: number; passing: number; shown: number; offset: number; rows: Row[]; facets: Record<string, Facet>;
-  removed_by: Record<string, number>; waiting: string;
+  removed_by: Record<string, number>; similarity: [number, number] | null; waiting: string;
 }
 export interface Caption { text: string; kind: string; author: string; is_taken: boolean; is_written: boolean }
 export interface Near { clip_id: string; score: number; caption: string }

@@ -5,7 +5,7 @@ import { call, type ColumnFacts, type Done, type Page, type Row, type Start, typ
 import "../../../browse/report/palette.css"; // of all pages of reel
 import "./app.css";
 import { ClipPage, isTyping } from "./clip";
-import { FacetBox } from "./facets";
+import { Exact, FacetBox } from "./facets";
 import { Snapshots } from "./freeze";
 import { Grid, Rows } from "./grid";
 import { ClipMap } from "./map";
@@ -15,6 +15,7 @@ import { count, described, EMPTY, filters, read, without, write, type Place } fr
 
 const FIRST_FACETS = ["duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score", "camera_motion", "height", "review_verdict", "review_tags"];
 const WAIT_MS = 30; // a moving slider asks at most so often
+const FOUND = 500, MOST_FOUND = 5000; // clips of a search, unless somebody says how many, and at most
 const SLOW_MS = 250; // what takes longer is seen to be under way
 const KEYS: [string, string][] = [
   ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star, or no star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
@@ -38,7 +39,7 @@ function App() {
   const [side, setSide] = useState(false);
   const [asked, setAsked] = useState<"" | "tag" | "keys">("");
   const [reviewer, setReviewer] = useState(() => localStorage.getItem("reviewer") ?? "");
-  const [size, setSize] = useState(() => Number(localStorage.getItem("size")) || 230);
+  const [size, setSize] = useState(() => Number(localStorage.getItem("size")) || (innerWidth < 600 ? 170 : 230));
   const tagTargets = useRef<string[] | null>([]); // null: all shown
   const { view } = place;
 
@@ -216,19 +217,21 @@ function App() {
           ))}
           {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
           {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
-          <span class="gap" />
-          <span class="which" role="group" aria-label="show as">
-            <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
-            <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
+          {view.search && <SearchLimits view={view} found={page?.similarity ?? null} change={setView} />}
+          <span class="looks">
+            <span class="which" role="group" aria-label="show as">
+              <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
+              <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
+            </span>
+            {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
+            {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
+            {!place.map.on && <label class="check" title="of the pictures">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
           </span>
-          {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
-          {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
-          {!place.map.on && <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
         </div>
         {fault && <p class="alarm" role="alert">{fault}</p>}
         {page?.waiting && <p class="note" role="status">{page.waiting}</p>}
         {place.map.on && <ClipMap view={view} version={version} columns={start.columns} store={start.store} shown={page?.shown ?? 0} look={place.map} setLook={(map) => setPlace({ map })} change={setView} open={show} fail={setFault} />}
-        {!place.map.on && <Grid stale={stale} view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={(index, upTo) => void toggle(index, upTo)} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
+        {!place.map.on && <Grid stale={stale} view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={(index, upTo) => void toggle(index, upTo)} open={open} size={size} />}
         {page?.shown === 0 && <p class="nothing">No clip passes. {chips.length > 0 && <button onClick={clear}>clear the filters</button>}</p>}
         <footer class="hand" aria-label="decide">
           <span class="note">{selected.size ? `${count(selected.size)} selected` : place.map.on ? "no clip chosen" : <>for <span class="whom">{rows.at(focus)?.caption || current || "no clip"}</span></>}</span>
@@ -279,10 +282,29 @@ function SearchBox({ view, change, looks }: { view: View; change: (view: View) =
   useEffect(() => setText(view.search?.text ?? ""), [view.search]);
   const by = visual ? "search by what is seen" : "search by what captions say";
   return (
-    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); const words = text.trim(); change({ ...view, search: words ? { text: words, ...(visual ? { visual } : {}) } : null, sort: words ? "" : view.sort }); }}>
+    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); const words = text.trim(); change({ ...view, search: words ? { text: words, ...limits(view.search, visual), ...(visual ? { visual } : {}) } : null, sort: words ? "" : view.sort }); }}>
       <input id="search" type="search" placeholder={by} aria-label={by} value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
       {looks && <select aria-label="search in" value={String(visual)} onChange={(e) => setVisual(e.currentTarget.value === "true")}><option value="false">captions</option><option value="true">pictures</option></select>}
     </form>
+  );
+}
+
+/** What somebody set stays for the next words; similarities of another kind of search are another scale. */
+function limits(search: View["search"], visual: boolean): { count?: number; least?: number } {
+  const { count, least } = search ?? {};
+  return { ...(count === undefined ? {} : { count }), ...(least === undefined || !!search?.visual !== visual ? {} : { least }) };
+}
+
+function SearchLimits({ view, found, change }: { view: View; found: [number, number] | null; change: (view: View) => void }) {
+  const { count: most, least, ...search } = view.search!;
+  const set = (made: { count?: number | undefined; least?: number | undefined }) =>
+    change({ ...view, search: { ...search, ...(made.count === undefined ? {} : { count: made.count }), ...(made.least === undefined ? {} : { least: made.least }) } });
+  const range = found ? `, ${found[0].toFixed(2)} to ${found[1].toFixed(2)} among those found` : "";
+  return (
+    <span class="limits" role="group" aria-label="limits of the search">
+      <label class="check" title={`the nearest clips alone: from 1 to ${count(MOST_FOUND)}`}>at most <Exact label="most clips of the search" value={most ?? null} hint={String(FOUND)} set={(value) => set({ least, count: value === null ? undefined : Math.min(MOST_FOUND, Math.max(1, Math.round(value))) })} /> clips</label>
+      <label class="check" title={`how near a clip must be: 1 is the same${range}`}>least similarity <Exact label="least similarity" value={least ?? null} hint={found ? found[0].toFixed(2) : ""} set={(value) => set({ count: most, least: value === null ? undefined : Math.min(1, Math.max(-1, value)) })} /></label>
+    </span>
   );
 }
 

@@ -66,7 +66,7 @@ function Slider({ column, facet, view, change }: { column: ColumnFacts; facet: H
   );
 }
 
-function Exact({ label, value, hint, set }: { label: string; value: number | null; hint: string; set: (value: number | null) => void }) {
+export function Exact({ label, value, hint, set }: { label: string; value: number | null; hint: string; set: (value: number | null) => void }) {
   const [typed, setTyped] = useState<string | null>(null); // histograms that come while somebody types leave it alone
   return (
     <input class="exact" inputMode="decimal" aria-label={label} placeholder={hint} value={typed ?? (value === null ? "" : String(value))}

@@ -157,6 +157,7 @@ function Card({ index, row, folded, focused, chosen, columns, style, pick, tick 
       <p class="caption">{row.caption || <span class="note">{row.clip_id}</span>}</p>
       <p class="facts">
         {tags.map((tag) => <span class="tag" key={tag}>{tag}</span>)}
+        {row.similarity !== null && <span title="to what is searched for: 1 is the same">similarity {row.similarity.toFixed(2)}</span>}
         {columns.map((name) => <span key={name} title={name}>{shown(row.values[name])}</span>)}
         <span>{row.width}×{row.height}</span>
       </p>

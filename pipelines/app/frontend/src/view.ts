@@ -97,7 +97,8 @@ export function described(view: View, filter: string): string {
   if (kind === "value") return `${column}: ${(view.values[column] ?? []).map((v) => (v === null ? "none" : String(v))).join(", ")}`;
   if (kind === "where") return view.where.length > 60 ? `${view.where.slice(0, 59)}…` : view.where;
   if (kind === "lasso") return "a part of the map";
-  return view.search?.like ? `like ${view.search.like.slice(0, 8)}` : `“${view.search?.text ?? ""}”`;
+  const least = view.search?.least === undefined ? "" : `, similarity ≥ ${view.search.least}`;
+  return (view.search?.like ? `like ${view.search.like.slice(0, 8)}` : `“${view.search?.text ?? ""}”`) + least;
 }
 
 /** A number in few characters: 0.012, 12.3, 1,235, 1.2 M. */
