@@ -21,11 +21,11 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.sources import Source, Summary
+from reelwright.pipelines.curate.time_left import TimeLeft
 from reelwright.pipelines.curate.work import BATCHED, probe_weight, scan_job, settings_of, stages_of
 from reelwright.pipelines.curate.workers.results import Cut, MediaWritten, Scanned
 from reelwright.pipelines.curate.workers.tasks import CutJob
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -68,13 +68,13 @@ class Curation:
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
-        self.eta = Eta(len(history.todo))
         self.flow = Flow(
             stages or stages_of(recipe),
             attempts=recipe.limits.attempts,
             prepare=partial(use, recipe.credentials),
             batched=BATCHED,
         )
+        self.time_left = TimeLeft(history.todo, self.flow)
         self.committer = Committer(
             store, self._write, history.replaced, history.recut_md5s,
             commit_bytes=recipe.batches.commit_mib << 20, commit_s=recipe.batches.commit_s,
@@ -158,12 +158,12 @@ class Curation:
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
             self.history.note_done(touched)
-            self.state["unchanged"] += 1
+            self._unchanged(source)
             self.committer.add_time(source.item.uri, source.probed.mtime_ns or 0)
             return
         if restored := self.history.restored(source.item.uri, md5):
             self.history.note_done(restored)
-            self.state["unchanged"] += 1
+            self._unchanged(source)
             self.history.replaced.add(source.item.uri)
             self.history.moves.vacated.discard((source.item.uri, md5))
             self.committer.add_source(restored | {"mtime_ns": source.probed.mtime_ns})
@@ -177,7 +177,7 @@ class Curation:
         if not source.probed.failed and not source.move:
             source.move = self.history.take_over(source.item, source.probed)
             if source.move and not source.move.is_recut:
-                self.state["unchanged"] += 1
+                self._unchanged(source)
                 return
         survivor = self._survivor(source)
         if survivor in self.waiting:
@@ -190,12 +190,13 @@ class Curation:
             self._fail(source, replace(self.spoilt[md5], message=SPOILT))
         else:
             self.waiting[source.item.uri] = []
-            self._scan(source, source.work)
+            self._scan(source, source.load.work)
 
     def _scan(self, source: Source, weight: float) -> None:
         is_idle = self.flow.waiting("scan") < self.flow.slots() // RUN_AHEAD  # else films keep all cores busy whole
         split_s = self.recipe.resources.scan_split_s if is_idle else 0.0
         job = scan_job(source, self.history.left_of(source.md5), split_s)
+        self.time_left.begin_scan(source, job)
         self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=weight)
 
     def _survivor(self, source: Source) -> str | None:
@@ -241,7 +242,7 @@ class Curation:
     def _probed(self, source: Source, probed: Probed) -> None:
         self.stage_seconds["probe"] += probed.seconds
         source.probed = probed
-        source.work = self.eta.learn(probed.info)
+        source.load = self.time_left.learn(probed.info, source.item.uri)
         self.probed[source.item.uri] = source
 
     def _scanned(self, source: Source, found: Scanned, payload: Any) -> None:
@@ -249,7 +250,7 @@ class Curation:
         self.stage_seconds["scan"] += found.seconds
         self.state.update({name: found.columns[name] for name in FRAMES})
         source.scanned, source.planned = replace(found, batches=(), cut=None), len(found.clip_ids)
-        self.eta.scan(source.work)
+        self.time_left.end_scan(source, found)
         self.history.reuse(source.md5, found.clip_ids, self.fingerprint)
         source.cutting = len(found.batches)
         for batch in found.batches:
@@ -286,9 +287,7 @@ class Curation:
         self.state["clips"] += len(rows)
         self.flow.metrics.add_clips(len(rows))
         if source.planned:
-            share = (len(rows) + len(cut.failed)) / source.planned
-            self.eta.cut_part(source.work, share)
-            source.cut_share += share
+            self.time_left.cut(source.load, (len(rows) + len(cut.failed)) / source.planned, cut.seconds)
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
@@ -307,9 +306,13 @@ class Curation:
             what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
             self._fail(source, Failed("cut", f"{source.first_failure} ({what})"))
 
+    def _unchanged(self, source: Source) -> None:
+        self.state["unchanged"] += 1
+        self.time_left.finish(source.load)
+
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
-        self.eta.finish(source.work, is_scanned=source.scanned is not None, cut_share=source.cut_share)
+        self.time_left.finish(source.load)
         self.state["clips_failed"] += source.clips_failed
         scanned, faulty = source.scanned, source.clips_with_faulty_sound
         found = scanned.columns if scanned else None
@@ -333,6 +336,7 @@ class Curation:
         self._failure(source, why)
         if source.item.uri in self.history.recut_uris and source.scanned is None:  # its earlier clips stay
             self.state["failed"] += 1
+            self.time_left.finish(source.load)
             if source.move:
                 self.history.moves.forget(source.move)
             self._decide_duplicates(source)
@@ -377,8 +381,7 @@ class Curation:
 
     def _details(self, elapsed_s: float) -> dict[str, Any]:
         """Return what `reel status` shows beside the counts."""
-        left_s = self.eta.seconds_left(elapsed_s, self.stage_seconds["scan"], self.stage_seconds["cut"])
-        return {"stages": self.flow.figures(), "eta_s": left_s, "clip_bytes": self.clip_bytes}
+        return {"stages": self.flow.figures(), "eta_s": self.time_left.now(elapsed_s), "clip_bytes": self.clip_bytes}
 
     def _summary(self, seconds: float) -> Summary:
         before = self.history.done_before
