@@ -8,6 +8,9 @@ from reelwright.curation.results import Failed, Probed
 from reelwright.pipelines.curate.workers.results import Scanned
 from reelwright.pipelines.runtime.eta import Load
 
+OF_INPUTS = ("list", "probe", "scan", "cut")
+"""Stages whose requests go to the servers of inputs; others ask the store."""
+
 
 @dataclass
 class Source:
@@ -65,12 +68,12 @@ class Summary:
     @property
     def remote_requests(self) -> int:
         """Requests to the servers of remote inputs."""
-        return int(sum(stage["requests"] for stage in self.stages.values()))
+        return int(sum(self.stages[name]["requests"] for name in OF_INPUTS if name in self.stages))
 
     @property
     def remote_bytes(self) -> int:
         """Bytes read from remote inputs."""
-        return int(sum(stage["bytes_in"] for stage in self.stages.values()))
+        return int(sum(self.stages[name]["bytes_in"] for name in OF_INPUTS if name in self.stages))
 
     @property
     def adds_up(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from reelwright import interrupts
 from reelwright.curation.results import Failed
+from reelwright.curation.usage import Lap, Usage
 from reelwright.pipelines.runtime.meter import Metered, Stage, metered
 from reelwright.pipelines.runtime.metrics import Metrics
 from reelwright.pipelines.runtime.pace import Pace
@@ -154,6 +155,13 @@ class Flow:
         now = time.monotonic()
         tasks = ((self._in_flight[ref], since) for ref, since in self._begun.items())
         return [(task.stage, [work.context for work in task.work], now - since) for task, since in tasks]
+
+    def count(self, stage: str, used: Usage) -> None:
+        """Count requests that this process made itself for a stage that has no tasks; none of them is no stage."""
+        if used.requests:
+            lap = Lap(0, 0.0, used)
+            self.stages[stage].add(lap, 0.0)
+            self.metrics.add(stage, lap, 0.0)
 
     def __bool__(self) -> bool:
         return bool(self._in_flight) or any(self._queues.values())
