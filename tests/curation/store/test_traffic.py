@@ -8,7 +8,14 @@ import pytest
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.traffic import since, totals
-from tests.pipelines.object_store import Line
+from tests.pipelines.object_store import Line, ObjectStore
+
+
+@pytest.fixture(scope="module")
+def remote(s3: ObjectStore) -> Store:
+    """A store of these tests alone: others count requests of theirs, which grow with its versions."""
+    s3.bucket("traffic")
+    return Store.open("s3://traffic/store", create=True)
 
 
 def between(log: list[Line]) -> dict[str, int]:
@@ -23,18 +30,18 @@ def between(log: list[Line]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("sizes", [(1000,), (3 << 20, 3 << 20, 4 << 20), (6 << 20, 100)], ids=["one", "parts", "own"])
-def test_an_upload_of_clips_counts_its_opening_its_parts_and_its_commit(s3, s3_store, sizes):
+def test_an_upload_of_clips_counts_its_opening_its_parts_and_its_commit(s3, remote, sizes):
     ids = [os.urandom(12).hex() for _ in sizes]
     s3.clear_log()
     before = totals(is_remote=True)
-    files = Store(s3_store.uri).write_media(ids, [os.urandom(size) for size in sizes])
-    s3_store.commit_media([files])
+    files = Store(remote.uri).write_media(ids, [os.urandom(size) for size in sizes])
+    remote.commit_media([files])
     assert since(before, totals(is_remote=True)) == between(s3.log())
 
 
-def test_all_threads_count_and_none_is_lost_when_it_ends(s3, s3_store):
+def test_all_threads_count_and_none_is_lost_when_it_ends(s3, remote):
     def look(number: int) -> int:
-        return Store(s3_store.uri).count("failures", f"stage = '{number}'")
+        return Store(remote.uri).count("failures", f"stage = '{number}'")
 
     s3.clear_log()
     before = totals(is_remote=True)
@@ -44,11 +51,11 @@ def test_all_threads_count_and_none_is_lost_when_it_ends(s3, s3_store):
     assert since(before, totals(is_remote=True)) == between(s3.log())
 
 
-def test_the_lock_is_counted_and_a_disk_apart(s3, s3_store, tmp_path):
+def test_the_lock_is_counted_and_a_disk_apart(s3, remote, tmp_path):
     local = Store.open(tmp_path / "store", create=True)
     s3.clear_log()
     before, disk = totals(is_remote=True), totals(is_remote=False)
-    with s3_store.committing():
+    with remote.committing():
         pass
     assert since(before, totals(is_remote=True)) == between(s3.log())
     assert since(disk, totals(is_remote=False)) == dict.fromkeys(disk, 0)
