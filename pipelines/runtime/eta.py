@@ -115,7 +115,8 @@ class Eta:
 
     def finish(self, load: Load) -> None:
         """Note that a file is done; where it was not scanned, it was no work, and others may be none either."""
-        if load not in self.loads:
+        if load not in self.loads:  # a row of a list that names no file
+            self.files -= 1
             return
         del self.loads[load]
         if load.scan_left:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from reelwright.pipelines.runtime.eta import LEAST_LEFT, MOST_OVERDUE, Eta, UnderWay, seconds_left_of
+from reelwright.pipelines.runtime.eta import LEAST_LEFT, MOST_OVERDUE, Eta, Load, UnderWay, seconds_left_of
 from tests.pipelines.runtime.schedules import ASKED_EVERY_S, SCAN_S, Film, Said, Schedule
 
 SHORT = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
@@ -124,6 +124,17 @@ def test_duplicates_are_no_work_and_others_may_be_duplicates_too():
             eta.cut(load, 1.0, 1.0)
         eta.finish(load)
     assert eta.seconds_left([], 1, 20.0) == pytest.approx(50 * 0.1 * 2.0)
+
+
+def test_a_row_that_names_no_file_is_no_work():
+    eta = Eta(10)
+    for number in range(10):
+        load = eta.learn(SHORT) if number else Load()
+        if number:
+            eta.scanned(load, 1.0)
+            eta.cut(load, 1.0, 1.0)
+        eta.finish(load)
+    assert eta.seconds_left([], 1, 20.0) == 0.0
 
 
 def test_workers_that_others_use_are_not_counted_on():
