@@ -8,6 +8,7 @@ from typing import Any
 
 from reelwright.annotate.run import Failure
 from reelwright.curation.results import UNMEASURABLE, Failed
+from reelwright.curation.usage import Lap
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Annotated:
         failures: One per annotator that failed or postponed the clip, or found nothing to measure in it.
         seconds: Annotator -> time that it took.
         usage: Tokens and cost of a model that was asked, since the last result.
+        took: What a worker that keeps its annotator took since then.
     """
 
     columns: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Failed] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
+    took: Lap | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Annotated:

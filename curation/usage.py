@@ -1,4 +1,4 @@
-"""`Usage`: what work took, counted where it is done: CPU, memory, and requests to remote inputs."""
+"""`Usage`: what work took, counted where it is done: CPU, memory, and requests to object stores and the web."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ class Usage:
     Args:
         cpu_s: seconds of CPU, of all threads.
         peak_bytes: largest resident memory of a process.
-        requests: to the servers of remote inputs.
+        requests: to the servers of remote inputs, and to a store on an object store.
         bytes_in: read from them.
+        write_requests: those of the requests that write.
+        bytes_out: written by them.
     """
 
     cpu_s: float = 0.0
     peak_bytes: int = 0
     requests: int = 0
     bytes_in: int = 0
+    write_requests: int = 0
+    bytes_out: int = 0
 
     def add(self, other: Usage) -> None:
         """Add other work; of memory, the larger peak stays."""
@@ -30,6 +34,8 @@ class Usage:
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         self.requests += other.requests
         self.bytes_in += other.bytes_in
+        self.write_requests += other.write_requests
+        self.bytes_out += other.bytes_out
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -67,6 +73,13 @@ def note_request(count: int = 1, num_bytes: int = 0) -> None:
     """Count requests to the server of a remote input, and the bytes that they brought."""
     _noted.requests += count
     _noted.bytes_in += num_bytes
+
+
+def take_requests() -> Usage:
+    """Return the requests that this process noted itself since the last call, or `begin`."""
+    taken = Usage(requests=_noted.requests, bytes_in=_noted.bytes_in)
+    _noted.requests = _noted.bytes_in = 0
+    return taken
 
 
 def begin() -> None:

@@ -35,6 +35,7 @@ from reelwright.curation.ingest.manifest_rows import Row
 from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
 from reelwright.curation.ingest.spool import TEXT
 from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.media.remote import count_reads
 from reelwright.curation.signed import address, is_signed, link_of, without_signatures
 
 MAX_UNREAD_COLUMNS = 100
@@ -229,7 +230,7 @@ def _opened(path: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.open(link_of(path), "rb").open()
+        return count_reads(path, fsspec.open(link_of(path), "rb").open())
     except Exception as error:  # each file system has its own
         raise IngestError(f"cannot read {path}: {type(error).__name__}: {without_signatures(str(error))}") from (
             None if is_signed(path) else error

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation import usage
 from reelwright.curation.extras import install_for_protocol
 from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.folders import Folders, fixed_part
@@ -36,6 +37,8 @@ from reelwright.curation.media.sniff import file_looks_like
 from reelwright.curation.signed import address
 
 EMPTY_LIST = "a list without a row"
+LISTED_AT_ONCE = 1000
+"""Names in one answer of an object store: libraries do not say how many they asked for."""
 
 
 class NothingFound(IngestError):
@@ -277,9 +280,13 @@ def _listed(uri: str) -> tuple[Any, str, list[str]]:
     import fsspec
 
     files, root = fsspec.core.url_to_fs(uri)
+    usage.note_request()
     if files.isfile(root):
         return files, root, [root]
     if glob.has_magic(root):
         found = files.glob(root, detail=True)
-        return files, root, [name for name, info in found.items() if info["type"] == "file"]
-    return files, root, files.find(root)
+        names = [name for name, info in found.items() if info["type"] == "file"]
+    else:
+        names = files.find(root)
+    usage.note_request(2 + len(names) // LISTED_AT_ONCE)
+    return files, root, names

@@ -126,7 +126,11 @@ def _open(uri: str, block_bytes: int) -> Any:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(link_of(uri))
-    file = _patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes))
+    return count_reads(uri, _patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes)))
+
+
+def count_reads(uri: str, file: Any) -> Any:
+    """Count the request that opened a file of fsspec, and from now on its reads; return it."""
     usage.note_request()
     cache = getattr(file, "cache", None)
     if cache is not None and callable(getattr(cache, "fetcher", None)):

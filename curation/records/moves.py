@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from reelwright.curation import usage
 from reelwright.curation.ingest.inputs import STORES, Input
 from reelwright.curation.ingest.listing import Listing
 from reelwright.curation.records.lookups import GoodRows
@@ -112,6 +113,7 @@ def is_gone(uri: str) -> bool:
             import fsspec
 
             files, path = fsspec.core.url_to_fs(uri)
+            usage.note_request()
             files.info(path)
         return False
     except (FileNotFoundError, NotADirectoryError):

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation.store import traffic
 from reelwright.curation.store.owner import is_alive, this_process
 
 FOLDER = "_status"
@@ -145,6 +146,7 @@ class _Folder:
             else:
                 files, path = self._files()
                 files.pipe_file(f"{path}/{name}", text.encode())
+                traffic.note(written=len(text.encode()))
         except Exception:  # each file system has its own; nothing depends on the file
             return
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import fragments as fragment_files
-from reelwright.curation.store.datasets import STORAGE_VERSION, Dataset
+from reelwright.curation.store.datasets import STORAGE_VERSION, Dataset, open_dataset
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import table_of
 from reelwright.curation.store.sql_text import is_one_of
@@ -43,9 +43,11 @@ def write_fragments(uri: str, clip_ids: Sequence[str], mp4s: Sequence[bytes], op
         lance.blob_array(list(mp4s)),
     ]
     rows = pa.Table.from_arrays(columns, schema=table_of("media").schema)
+    there = open_dataset(uri, options)  # Lance would open it, too, and count nothing
     fragments: Any = write_fragments(
-        rows, uri, mode="append", data_storage_version=STORAGE_VERSION, storage_options=options
-    )
+        rows, uri if there is None else there, mode="append", data_storage_version=STORAGE_VERSION,
+        storage_options=options,
+    )  # fmt: skip
     fragment_files.refuse_short(uri, fragments, map(len, mp4s))
     return json.dumps([fragment.to_json() for fragment in fragments])
 

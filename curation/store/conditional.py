@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from reelwright.curation.extras import install_for_protocol
+from reelwright.curation.store import traffic
 from reelwright.curation.store.errors import StoreError, lance_reason
 
 S3 = "s3://"
@@ -82,15 +83,18 @@ class _S3Object:
         try:
             answer, body = sync(self.files.loop, read)
         except FileNotFoundError:
+            traffic.note(read=0)
             return None
         except Exception as error:  # s3fs hands on errors of its libraries
             raise _failed("read", self.key, error) from error
+        traffic.note(read=len(body))
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         now = parsedate_to_datetime(headers["date"]) if "date" in headers else None
         return Content(body, answer["ETag"], answer["LastModified"], now)
 
     def write(self, body: bytes, tag: Any) -> Any:
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        traffic.note(written=len(body))
         try:
             return self.files.call_s3("put_object", Body=body, **self.place, **condition)["ETag"]
         except Exception as error:  # s3fs hands on errors of its libraries
@@ -127,13 +131,17 @@ class _OtherObject:
     def read(self) -> Content | None:
         try:
             found = self.library.get(self.store, self.name)
-            return Content(bytes(found.bytes()), _tag(found.meta), found.meta["last_modified"])
+            body = bytes(found.bytes())
         except FileNotFoundError:
+            traffic.note(read=0)
             return None
         except Exception as error:  # the library's, of many kinds
             raise _failed("read", self.key, error) from error
+        traffic.note(read=len(body))
+        return Content(body, _tag(found.meta), found.meta["last_modified"])
 
     def write(self, body: bytes, tag: Any) -> Any:
+        traffic.note(written=len(body))
         try:
             return _tag(self.library.put(self.store, self.name, body, mode=tag or "create"))
         except (FileNotFoundError, self._lost.AlreadyExistsError, self._lost.PreconditionError):
@@ -143,6 +151,8 @@ class _OtherObject:
 
     def age_s(self, content: Content) -> float:
         """Take the server's time from an object written now: the library shows no header of an answer."""
+        traffic.note(written=0)
+        traffic.note(read=0)
         try:
             self.library.put(self.store, f"{self.name}.clock", b"")
             now = self.library.head(self.store, f"{self.name}.clock")["last_modified"]

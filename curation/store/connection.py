@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from reelwright.curation.store import datasets, lock, seen
 from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, unknown_name, writing_to
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
-from reelwright.curation.store.traffic import traffic_of
+from reelwright.curation.store.traffic import totals
 
 SCAN_AHEAD, SCAN_BYTES = 4, 256 * 2**20  # batches decoded, and bytes fetched, before they are asked for
 
@@ -123,8 +123,8 @@ class Connection:
         return lock.exclusive(self.uri, name, self.storage_options, wait_s=wait_s, is_brief=is_brief)
 
     def traffic(self) -> dict[str, int]:
-        """Return requests, bytes read and bytes written by this thread's tables, as far as Lance counts them."""
-        return traffic_of(self._handles.__dict__.values())
+        """Return requests, bytes read and bytes written of this process, to all stores of this kind: remote, or not."""
+        return totals(is_remote=self.path is None)
 
     # --- reading -------------------------------------------------------------------------------------------------
 

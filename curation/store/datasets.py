@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import fragments, merge_near, seen
+from reelwright.curation.store import fragments, merge_near, seen, traffic
 from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 from reelwright.curation.store.schema import table_of
 
@@ -31,7 +31,7 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
     import lance
 
     try:
-        return lance.dataset(uri, storage_options=options)
+        return traffic.counted(lance.dataset(uri, storage_options=options), uri)
     except (ValueError, OSError) as error:
         if _is_missing(error):
             return _known(uri, options)
@@ -51,7 +51,7 @@ def _known(uri: str, options: dict[str, str] | None) -> Dataset | None:
 
     version = seen.newest(uri)
     try:
-        return lance.dataset(uri, version=version, storage_options=options) if version else None
+        return traffic.counted(lance.dataset(uri, version=version, storage_options=options), uri) if version else None
     except (ValueError, OSError):  # it was deleted since
         return None
 
@@ -65,9 +65,11 @@ def at_newest(dataset: Dataset) -> Dataset:
         if not (known and _is_missing(error)):  # else the listing is older than the table
             raise
     try:
-        return dataset.checkout_version(known) if known > dataset.version else dataset
+        newer = dataset.checkout_version(known) if known > dataset.version else dataset
     except (ValueError, OSError):  # another took its place
         return dataset
+    newer.counts_with = getattr(dataset, "counts_with", dataset)  # by which its requests are counted
+    return newer
 
 
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:
@@ -83,7 +85,9 @@ def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Data
     except OSError as error:
         if "already exists" not in str(error):
             raise
-        return lance.dataset(uri, version=1, storage_options=options)  # an old listing hid it: its first needs none
+        hidden = lance.dataset(uri, version=1, storage_options=options)  # by an old listing: its first needs none
+        return traffic.counted(hidden, uri)
+    traffic.counted(dataset, uri)
     if table_of(table).has_id_index:
         dataset.create_scalar_index(table_of(table).key, "BTREE")
     seen.note(uri, dataset.version)

@@ -111,7 +111,7 @@ def write_fragments(store: Connection, table: str, rows: Sequence[dict[str, Any]
     arrays = {f.name: pa.array([row.get(f.name) for row in kept], f.type) for f in plain}
     arrays[blob] = lance.blob_array([None if is_inline(len(d)) else d for d in data])
     fragments: Any = write_fragments(
-        pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.table_uri(table), mode="append",
+        pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.dataset(table), mode="append",
         data_storage_version=datasets.STORAGE_VERSION, storage_options=store.storage_options,
     )  # fmt: skip
     fragment_files.refuse_short(store.table_uri(table), fragments, map(len, data))

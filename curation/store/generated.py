@@ -85,7 +85,7 @@ def _append_media(store: Connection, videos: Sequence[tuple[str, bytes, str]]) -
         table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         uri = store.table_uri(MEDIA)
         written: Any = write_fragments(
-            table, uri, mode="append", data_storage_version=datasets.STORAGE_VERSION,
+            table, dataset, mode="append", data_storage_version=datasets.STORAGE_VERSION,
             storage_options=store.storage_options,
         )  # fmt: skip
         fragments.refuse_short(uri, written, map(len, mp4s))

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from reelwright.annotate.contract import reads_video
 from reelwright.annotate.results import Annotated, failed_annotators, plain_columns
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
+from reelwright.curation.usage import Lap
+from reelwright.pipelines.runtime.meter import Meter
 
 DECODERS = 2  # threads of it that decode at once
 
@@ -42,10 +45,12 @@ class AnnotatorActor:
         self.annotator = found.per_process(processes)
         self.reads_video = reads_video(found)
         self.gate = threading.Semaphore(self.annotator.resources.calls)
+        self.meter, self.looking = Meter(), threading.Lock()
         self.decoder = threading.Semaphore(DECODERS)
 
     def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[Annotated]:
-        """Annotate clips; the first result holds the usage of all since the last call."""
+        """Annotate clips; the first result holds the usage of all since the last call, and what this process took."""
+        began = time.monotonic()
         self._prepare()
         if self.refusal:
             return [Annotated(failures=failed_annotators([self.refusal]))] * len(clip_ids)
@@ -60,7 +65,9 @@ class AnnotatorActor:
         self.refusal = next((f for _, failures in done for f in failures if f.postponed), self.refusal)
         share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
         results = [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
-        return [replace(results[0], usage=take_usage(self.annotator)), *results[1:]]
+        with self.looking:
+            took = Lap(1, time.monotonic() - began, self.meter.take())
+        return [replace(results[0], usage=take_usage(self.annotator), took=took), *results[1:]]
 
     def waiting_reason(self) -> str:
         """Return the reason why the actor waits, its model or a server; empty while it does not."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from reelwright.annotate.keys import Keys
 from reelwright.curation.keys.row_set import GrowingRowSet
 from reelwright.curation.store import Store
+from reelwright.curation.usage import Lap
 from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.runtime.meter import Stage
+from reelwright.pipelines.runtime.meter import Stage, StoreMeter
+from reelwright.pipelines.runtime.metrics import Metrics
 from reelwright.pipelines.runtime.progress import Progress
 
 
@@ -27,7 +29,7 @@ class Report:
         why_unmeasured: That of the first clip.
         failed_before: Annotations that failed in earlier runs and were not tried again, where nothing else was to do.
         usage: Tokens and cost of models that were asked.
-        stages: What tasks took that share a decode or read columns alone; of other annotators `seconds` are known.
+        stages: What tasks took that share a decode or read columns alone, and by name the workers of other annotators.
     """
 
     done: Counter[str] = field(default_factory=Counter)
@@ -55,6 +57,8 @@ class AnnotationRun:
         spending: Cost so far, and its limit.
         report: Counts, filled in as the run goes.
         retry_failed: Try again the clips that failed before.
+        metrics: Of this process, for Prometheus.
+        asked: What this process asked of the store.
     """
 
     store: Store
@@ -64,3 +68,17 @@ class AnnotationRun:
     spending: Spending
     report: Report
     retry_failed: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+    asked: StoreMeter = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", StoreMeter(self.store))
+
+    def count(self, name: str, took: Lap) -> None:
+        """Count what a worker took for an annotator that has it for itself."""
+        self.report.stages[name].add(took, 0.0)
+        self.metrics.add(name, took, 0.0)
+
+    def count_store(self) -> None:
+        """Tell metrics what this process asked of the store."""
+        self.metrics.add("store", self.asked.take(), 0.0)

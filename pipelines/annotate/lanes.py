@@ -137,7 +137,7 @@ class ActorLane:
         arguments = (annotator.name, params, run.store.uri, producers, keys, size)
         self.actors = Actors(lambda: actor.remote(*arguments), size, ahead=calls)
         self.actors.start()
-        self.watch = Watch(annotator.name)
+        self.watch, self.name = Watch(annotator.name), annotator.name
 
     def __bool__(self) -> bool:
         return bool(self.actors) or not self.exhausted
@@ -151,8 +151,8 @@ class ActorLane:
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
     def figures(self) -> Mapping[str, Mapping[str, float]]:
-        """Return nothing: actors are not measured by the piece."""
-        return {}
+        """Return the batches that wait, and those that actors are at; by the annotator's name."""
+        return {self.name: {"queued": len(self.actors.queue), "in_flight": self.actors.in_flight}}
 
     def stop(self, name: str) -> None:
         """Forget queued batches; wait for the batches in flight."""

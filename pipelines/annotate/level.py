@@ -100,6 +100,8 @@ class Level:
                     self._fail(outcome.batch, index, failed)
             self.finished += len(outcome.batch.names)
             self.spending.add(result.usage)
+            if result.took:
+                self.shared.count(outcome.batch.names[0], result.took)
         for name in outcome.batch.names:
             if self._is_refused(name):
                 lane.stop(name)
@@ -167,6 +169,7 @@ class Level:
         if self.failures:
             self.store.append("failures", self.failures)
             self.failures = []
+        self.shared.count_store()
 
     def _schema(self, names: Sequence[str]) -> pa.Schema:
         fields = [f for name in names for f in schema_of(self.annotators[name])]

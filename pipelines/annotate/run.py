@@ -17,7 +17,6 @@ from reelwright.curation.records.rows import failure_row
 from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
-from reelwright.curation.store.traffic import since
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
@@ -25,6 +24,7 @@ from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
 from reelwright.pipelines.annotate.staleness import Staleness
 from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.runtime.meter import StoreMeter
 from reelwright.pipelines.runtime.progress import Progress
 
 
@@ -98,9 +98,13 @@ def annotate_and_record(
     *,
     retry_failed: bool = False,
     where: str | None = None,
+    asked: StoreMeter | None = None,
 ) -> Report:
-    """`annotate_stale`, with a row in `runs`, from which later plans know an annotator's cost."""
-    report, asked_before = Report(), store.traffic()
+    """`annotate_stale`, with a row in `runs`, from which later plans know an annotator's cost.
+
+    asked: counts this process's requests to the store since the run began; default: from here on.
+    """
+    report, asked = Report(), asked or StoreMeter(store)
     with recorded_run(store, "annotate", recipe.to_yaml()) as run:
         progress.tell = run.tell
         try:
@@ -109,7 +113,7 @@ def annotate_and_record(
             run.counts, run.stage_seconds = dict(report.done), dict(report.seconds)
             run.usage = report.usage
             stages = {name: stage.to_json() for name, stage in report.stages.items()}
-            run.stages = stages | {"store": since(asked_before, store.traffic())}
+            run.stages = stages | {"store": asked.end()}
             run.is_recorded = bool(report.done or report.failed or report.postponed)
     return report
 
@@ -143,6 +147,9 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
     outcome = run_set(store, recipe, annotator, keys, lambda clips: run.progress.show(clips, staleness.clips))
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
+    if outcome.took:
+        run.count(name, outcome.took)
+    run.count_store()
     run.progress.show(staleness.clips, staleness.clips)
     if outcome.postponed:
         report.postponed[name] += staleness.clips

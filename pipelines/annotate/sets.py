@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import IO, Any, Self, TypeAlias
@@ -28,9 +28,11 @@ from reelwright.annotate.keys import Keys, keys_in_environment
 from reelwright.annotate.run import failure_of
 from reelwright.annotate.set_reader import rebatched
 from reelwright.curation.store import Store
+from reelwright.curation.usage import Lap
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.set_members import MemberReader, Members
 from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.runtime.meter import Meter
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 MERGED_CLIPS = 262_144  # results merged together: four fragments
@@ -58,7 +60,10 @@ class SetStaleness:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """clips that are done. seconds of the call; error and detail where it failed, in whole or in part."""
+    """clips that are done. seconds of the call; error and detail where it failed, in whole or in part.
+
+    took: by its worker; None where that was lost.
+    """
 
     clips: int
     seconds: float
@@ -66,6 +71,7 @@ class SetOutcome:
     error: str = ""
     detail: str = ""
     postponed: bool = False
+    took: Lap | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,15 @@ class _OnTheWay:
 
 @dataclass(frozen=True)
 class _End:
-    """What a worker says last: the new state as JSON, the usage, and the error that kept it from finishing, if any."""
+    """What a worker says last.
+
+    The new state as JSON, the usage, the error that kept it from finishing, if any, and what it took.
+    """
 
     state: str
     usage: Usage
     problem: Exception | None
+    took: Lap
 
 
 _Piece: TypeAlias = pa.Table | _OnTheWay | _End
@@ -144,8 +154,8 @@ def run_set(
         saved.end(end.state)
     seconds = time.monotonic() - began
     if end.problem:
-        return _failed(name, end.problem, str(end.problem), seconds, saved.used(end.usage))
-    return SetOutcome(clips, seconds, saved.used(end.usage))
+        return replace(_failed(name, end.problem, str(end.problem), seconds, saved.used(end.usage)), took=end.took)
+    return SetOutcome(clips, seconds, saved.used(end.usage), took=end.took)
 
 
 class _Saved:
@@ -248,6 +258,7 @@ def _compute(
         States on the way; pieces with clip_id, the columns and the fingerprint of members, each member once; and the
         end. Where a problem kept it from finishing, the fingerprints are null, and the next run continues.
     """
+    meter, began = Meter(), time.monotonic()
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = Members(store, annotator, version)
@@ -265,7 +276,7 @@ def _compute(
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     rows = _rows(reader, annotator, found, None if problem else members.fingerprint, schema)
     yield from rebatched(rows, schema, MERGED_CLIPS)
-    yield _End(json.dumps(last), usage, problem)
+    yield _End(json.dumps(last), usage, problem, Lap(1, time.monotonic() - began, meter.take()))
 
 
 def _on_the_way(annotator: SetAnnotator, steps: Steps) -> Generator[_OnTheWay, None, tuple[Iterable[Any], Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelwright.annotate.results import Annotated, joined
-from reelwright.curation import usage
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.worker_sandbox import call
 from reelwright.curation.results import Failed
@@ -29,9 +28,6 @@ def annotate(
     with tempfile.TemporaryDirectory(prefix="reel-") as folder:
         for (_, mp4), row in zip(store.read_media(clip_ids), rows, strict=True):
             results.append(annotate_file(limits, laid_down(folder, mp4), annotators, row, producers))
-    if store.path is None:
-        asked = store.traffic()
-        usage.note_request(asked["requests"], asked["bytes_read"])
     return results
 
 

@@ -188,8 +188,7 @@ def measured(store: Store, annotators: Mapping[str, Computes], prices: Prices) -
         for name, of_stage in figures.items():
             stages[name] = stages.get(name, Work()) + _of_stage(of_stage, "://" in store.uri)
     stages["annotate"] += _annotated(runs, annotators, clips, prices, is_remote="://" in store.uri)
-    sent = sum(json.loads(r["stage_bytes"] or "{}").get("clips", 0) for r in runs if r["command"] == "curate")
-    stages["write"] += _uploading(store.uri, sent)
+    stages["write"] += _uploading(store.uri, sum(_uncounted_upload(r) for r in runs if r["command"] == "curate"))
     stages["probe"] += Work(bytes_read=footage.num_bytes - footage.remote_bytes)  # nobody counts those of a disk
     count = f"{len(curated)} run{'s' if len(curated) != 1 else ''}"
     return Account(
@@ -209,8 +208,17 @@ def _of_stage(figures: Mapping[str, float], is_remote: bool) -> Work:
             bytes_read=read, bytes_written=written, paid_read=read, paid_sent=written,
             reads=figures["requests"] - writes, writes=writes,
         )  # fmt: skip
-    read = figures["bytes_in"]
-    return Work(cpu_s=figures["cpu_s"], bytes_read=read, paid_read=read, reads=figures["requests"])
+    read, sent, writes = figures["bytes_in"], figures.get("bytes_out", 0), figures.get("write_requests", 0)
+    return Work(
+        cpu_s=figures["cpu_s"], bytes_read=read, bytes_written=sent, paid_read=read, paid_sent=sent,
+        reads=figures["requests"] - writes, writes=writes,
+    )  # fmt: skip
+
+
+def _uncounted_upload(run: Mapping[str, Any]) -> int:
+    """Return the bytes of clips that a run wrote, unless its workers counted what they sent to an object store."""
+    counted = json.loads(run["stages"] or "{}").get("write", {}).get("bytes_out")
+    return 0 if counted else json.loads(run["stage_bytes"] or "{}").get("clips", 0)
 
 
 def _annotated(

@@ -10,7 +10,6 @@ from typing import Any
 from reelwright.curation.clips import clip_fingerprint, with_spans
 from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
-from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.records.committer import Committer
 from reelwright.curation.records.history import History
@@ -18,15 +17,17 @@ from reelwright.curation.records.rows import failure_row, source_row
 from reelwright.curation.records.runs import recorded_run
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.traffic import since
+from reelwright.curation.usage import take_requests
 from reelwright.pipelines.curate.copies import Copies
+from reelwright.pipelines.curate.probing import Probing
 from reelwright.pipelines.curate.sources import Source, Summary
-from reelwright.pipelines.curate.work import BATCHED, probe_weight, scan_job, settings_of, stages_of
+from reelwright.pipelines.curate.time_left import TimeLeft
+from reelwright.pipelines.curate.work import BATCHED, scan_job, settings_of, stages_of
 from reelwright.pipelines.curate.workers.results import Cut, MediaWritten, Scanned
 from reelwright.pipelines.curate.workers.tasks import CutJob
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
+from reelwright.pipelines.runtime.meter import StoreMeter
 from reelwright.pipelines.runtime.progress import Progress
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
@@ -34,13 +35,12 @@ SPOILT = "io: a file of the same bytes changed while it was read; the next run t
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # a stopped run counts its commits in these
 RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
 FRAMES = ("frames_in_shots", "frames_in_transitions", "frames_dropped")
-PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
 
 
 class Curation:
     """One run over `inputs` into `store`. Call `run` once. light: annotators that share the decode of a cut clip.
 
-    stages: as `stages_of` gives them, which is the default.
+    stages: as `stages_of` gives them, which is the default. asked: counts this process's requests to the store.
     """
 
     def __init__(
@@ -51,10 +51,9 @@ class Curation:
         history: History,
         light: Collection[str],
         stages: Mapping[str, Any] | None = None,
+        asked: StoreMeter | None = None,
     ) -> None:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
-        self.to_probe, self.to_begin = Queue(history.todo), Queue(history.todo)
-        self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
         self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
         self.spoilt: dict[str, Failed] = {}  # by MD5: files that changed while they were cut
@@ -68,13 +67,14 @@ class Curation:
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
-        self.eta = Eta(len(history.todo))
         self.flow = Flow(
             stages or stages_of(recipe),
             attempts=recipe.limits.attempts,
             prepare=partial(use, recipe.credentials),
             batched=BATCHED,
         )
+        self.probing = Probing(history.todo, self.flow, self.limits, recipe.images)
+        self.time_left, self.asked = TimeLeft(history.todo, self.flow), asked or StoreMeter(store)
         self.committer = Committer(
             store, self._write, history.replaced, history.recut_md5s,
             commit_bytes=recipe.batches.commit_mib << 20, commit_s=recipe.batches.commit_s,
@@ -83,7 +83,7 @@ class Curation:
 
     def run(self, progress: Progress) -> Summary:
         """Process everything that is not done; returns when all of it is in the store."""
-        clock, asked_before = time.monotonic(), self.store.traffic()
+        clock = time.monotonic()
         progress.details = self._details
         self.history.clear_leftovers()
         with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
@@ -98,51 +98,28 @@ class Curation:
                 raise
             finally:
                 self.copies.clear()
+                self._count_requests()
                 summary = self._summary(time.monotonic() - clock)
                 run.counts = {name: getattr(summary, name) for name in RECORDED}
                 run.stage_seconds = summary.stage_seconds
                 run.stage_bytes = {"clips": summary.clip_bytes}
-                run.stages = summary.stages | {"store": since(asked_before, self.store.traffic())}
+                run.stages = summary.stages | {"store": self.asked.end()}
         return summary
 
     def _process(self, progress: Progress) -> None:
-        while self.flow or self.to_begin or self.committer.is_holding:
-            self._start_probes()
+        while self.flow or self.probing or self.committer.is_holding:
+            self.probing.start()
             for done in self.flow.next_done():
                 self._advance(done)
-            self._begin_in_order()
+            for source in self.probing.in_order():
+                self._begin(source)
             self.committer.flush_if_due()
-            if not self.flow and not self.to_begin:  # nothing more will come
+            if not self.flow and not self.probing:  # nothing more will come
                 self.committer.flush()
             self._show(progress)
         self.committer.flush()
         self.history.drop_clips_of(self.spoilt)
         self.history.moves.commit(self.store)
-
-    def _start_probes(self) -> None:
-        """Probe ahead, but not so far that sources pile up before the scan."""
-        probes, scans = self.flow.wanted("probe"), self.flow.wanted("scan")
-        ahead = PROBE_AHEAD + probes
-        while (
-            self.to_probe
-            and len(self.probed) + self.flow.waiting("probe") < ahead
-            and self.flow.waiting("probe") < probes
-            and self.flow.waiting("scan") < scans
-        ):
-            item = self.to_probe.take()
-            if item.refused:  # a manifest's row that names no file
-                self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
-            else:
-                how = self.limits, self.recipe.images
-                self.flow.add("probe", Source(item), item.uri, *how, weight=probe_weight(item))
-
-    def _begin_in_order(self) -> None:
-        """Begin sources in order of uri, though they are probed in any order.
-
-        Which duplicate survives then does not depend on which was read first.
-        """
-        while self.to_begin and self.to_begin.head.uri in self.probed:
-            self._begin(self.probed.pop(self.to_begin.take().uri))
 
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
@@ -158,12 +135,12 @@ class Curation:
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
             self.history.note_done(touched)
-            self.state["unchanged"] += 1
+            self._unchanged(source)
             self.committer.add_time(source.item.uri, source.probed.mtime_ns or 0)
             return
         if restored := self.history.restored(source.item.uri, md5):
             self.history.note_done(restored)
-            self.state["unchanged"] += 1
+            self._unchanged(source)
             self.history.replaced.add(source.item.uri)
             self.history.moves.vacated.discard((source.item.uri, md5))
             self.committer.add_source(restored | {"mtime_ns": source.probed.mtime_ns})
@@ -177,7 +154,7 @@ class Curation:
         if not source.probed.failed and not source.move:
             source.move = self.history.take_over(source.item, source.probed)
             if source.move and not source.move.is_recut:
-                self.state["unchanged"] += 1
+                self._unchanged(source)
                 return
         survivor = self._survivor(source)
         if survivor in self.waiting:
@@ -190,12 +167,13 @@ class Curation:
             self._fail(source, replace(self.spoilt[md5], message=SPOILT))
         else:
             self.waiting[source.item.uri] = []
-            self._scan(source, source.work)
+            self._scan(source, source.load.work)
 
     def _scan(self, source: Source, weight: float) -> None:
         is_idle = self.flow.waiting("scan") < self.flow.slots() // RUN_AHEAD  # else films keep all cores busy whole
         split_s = self.recipe.resources.scan_split_s if is_idle else 0.0
         job = scan_job(source, self.history.left_of(source.md5), split_s)
+        self.time_left.begin_scan(source, job)
         self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=weight)
 
     def _survivor(self, source: Source) -> str | None:
@@ -241,15 +219,15 @@ class Curation:
     def _probed(self, source: Source, probed: Probed) -> None:
         self.stage_seconds["probe"] += probed.seconds
         source.probed = probed
-        source.work = self.eta.learn(probed.info)
-        self.probed[source.item.uri] = source
+        source.load = self.time_left.learn(probed.info, source.item.uri)
+        self.probing.add(source)
 
     def _scanned(self, source: Source, found: Scanned, payload: Any) -> None:
         """payload: reference to the bytes of clips that the same task cut, with those of other sources."""
         self.stage_seconds["scan"] += found.seconds
         self.state.update({name: found.columns[name] for name in FRAMES})
         source.scanned, source.planned = replace(found, batches=(), cut=None), len(found.clip_ids)
-        self.eta.scan(source.work)
+        self.time_left.end_scan(source, found)
         self.history.reuse(source.md5, found.clip_ids, self.fingerprint)
         source.cutting = len(found.batches)
         for batch in found.batches:
@@ -286,9 +264,7 @@ class Curation:
         self.state["clips"] += len(rows)
         self.flow.metrics.add_clips(len(rows))
         if source.planned:
-            share = (len(rows) + len(cut.failed)) / source.planned
-            self.eta.cut_part(source.work, share)
-            source.cut_share += share
+            self.time_left.cut(source.load, (len(rows) + len(cut.failed)) / source.planned, cut.seconds)
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
@@ -307,9 +283,13 @@ class Curation:
             what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
             self._fail(source, Failed("cut", f"{source.first_failure} ({what})"))
 
+    def _unchanged(self, source: Source) -> None:
+        self.state["unchanged"] += 1
+        self.time_left.finish(source.load)
+
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
-        self.eta.finish(source.work, is_scanned=source.scanned is not None, cut_share=source.cut_share)
+        self.time_left.finish(source.load)
         self.state["clips_failed"] += source.clips_failed
         scanned, faulty = source.scanned, source.clips_with_faulty_sound
         found = scanned.columns if scanned else None
@@ -333,6 +313,7 @@ class Curation:
         self._failure(source, why)
         if source.item.uri in self.history.recut_uris and source.scanned is None:  # its earlier clips stay
             self.state["failed"] += 1
+            self.time_left.finish(source.load)
             if source.move:
                 self.history.moves.forget(source.move)
             self._decide_duplicates(source)
@@ -377,8 +358,13 @@ class Curation:
 
     def _details(self, elapsed_s: float) -> dict[str, Any]:
         """Return what `reel status` shows beside the counts."""
-        left_s = self.eta.seconds_left(elapsed_s, self.stage_seconds["scan"], self.stage_seconds["cut"])
-        return {"stages": self.flow.figures(), "eta_s": left_s, "clip_bytes": self.clip_bytes}
+        self._count_requests()
+        return {"stages": self.flow.figures(), "eta_s": self.time_left.now(elapsed_s), "clip_bytes": self.clip_bytes}
+
+    def _count_requests(self) -> None:
+        """Count the requests of this process: it lists and looks for inputs, and commits to the store."""
+        self.flow.count("list", take_requests())
+        self.flow.metrics.add("store", self.asked.take(), 0.0)
 
     def _summary(self, seconds: float) -> Summary:
         before = self.history.done_before

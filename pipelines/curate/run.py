@@ -17,6 +17,7 @@ from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.cluster import cluster
+from reelwright.pipelines.runtime.meter import StoreMeter
 from reelwright.pipelines.runtime.progress import Progress
 
 
@@ -34,6 +35,7 @@ def run_all(
 
     Ray is started only where there is something to do.
     """
+    asked = StoreMeter(store)
     recipe = pin_models(recipe)
     annotators = load_annotators(recipe)
     prepare_columns(store, annotators)
@@ -51,9 +53,9 @@ def run_all(
         clock = time.monotonic()
         with Progress("curate", quiet=quiet) as progress:
             light = [name for name, annotator in annotators.items() if runs_while_cutting(annotator)]
-            summary = Curation(store, recipe, inputs, history, light).run(progress)
+            summary = Curation(store, recipe, inputs, history, light, asked=asked).run(progress)
         with Progress("annotate", quiet=quiet) as progress:
-            report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed)
+            report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed, asked=asked)
         store.merge_small_files()
         return replace(summary, seconds=time.monotonic() - clock), report
 

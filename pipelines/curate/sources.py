@@ -6,6 +6,10 @@ from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.records.moves import Move
 from reelwright.curation.results import Failed, Probed
 from reelwright.pipelines.curate.workers.results import Scanned
+from reelwright.pipelines.runtime.eta import Load
+
+OF_INPUTS = ("list", "probe", "scan", "cut")
+"""Stages whose requests go to the servers of inputs; others ask the store."""
 
 
 @dataclass
@@ -17,11 +21,10 @@ class Source:
     scanned: Scanned | None = None
     planned: int = 0  # clips
     cutting: int = 0  # tasks that still cut clips of it
-    cut_share: float = 0.0  # of the planned clips
     clips_failed: int = 0
     first_failure: str = ""
     clips_with_faulty_sound: int = 0
-    work: float = 0.0  # in megapixels, for the time that is left
+    load: Load = field(default_factory=Load)  # for the time that is left
     note: str | None = None
     changed: Failed | None = None  # if the file was written while it was cut
     move: Move | None = None  # its place, where it is re-cut
@@ -65,12 +68,12 @@ class Summary:
     @property
     def remote_requests(self) -> int:
         """Requests to the servers of remote inputs."""
-        return int(sum(stage["requests"] for stage in self.stages.values()))
+        return int(sum(self.stages[name]["requests"] for name in OF_INPUTS if name in self.stages))
 
     @property
     def remote_bytes(self) -> int:
         """Bytes read from remote inputs."""
-        return int(sum(stage["bytes_in"] for stage in self.stages.values()))
+        return int(sum(self.stages[name]["bytes_in"] for name in OF_INPUTS if name in self.stages))
 
     @property
     def adds_up(self) -> bool:

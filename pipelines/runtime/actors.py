@@ -104,6 +104,11 @@ class Actors:
         """The actors that run now."""
         return self._actors
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that actors have."""
+        return len(self._in_flight)
+
     def __bool__(self) -> bool:
         return bool(self.queue or self._in_flight)
 

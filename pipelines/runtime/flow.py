@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from reelwright import interrupts
 from reelwright.curation.results import Failed
+from reelwright.curation.usage import Lap, Usage
 from reelwright.pipelines.runtime.meter import Metered, Stage, metered
 from reelwright.pipelines.runtime.metrics import Metrics
 from reelwright.pipelines.runtime.pace import Pace
@@ -104,7 +105,10 @@ class Flow:
         self._warn_of_what_fits_no_node({name: need for name, (_, need, _) in stages.items()})
         self._queues: dict[str, deque[_Work]] = {name: deque() for name in stages}
         self._paces = {name: Pace() for name in batched}
+        self._cpus = {name: need.cpus for name, (_, need, _) in stages.items()}
         self._in_flight: dict[Any, _Task] = {}
+        self._handed: deque[Any] = deque()  # tasks that no worker has begun yet, as far as this process can tell
+        self._begun: dict[Any, float] = {}  # tasks that a worker is at, since when
         self._running = Counter[str]()  # pieces of work in flight, by stage
         self._slots, self._asked_at = 0, 0.0
         self.stages: defaultdict[str, Stage] = defaultdict(Stage)
@@ -139,6 +143,26 @@ class Flow:
             for name, queue in self._queues.items()
         }
 
+    def at_once(self, stage: str) -> float:
+        """Return how many tasks of a stage the cluster has the cores for."""
+        return self.slots() / RUN_AHEAD / max(self._cpus[stage], 1.0)
+
+    def under_way(self) -> list[tuple[str, list[Any], float]]:
+        """Return the tasks that workers are at: stage, contexts, and seconds since they began.
+
+        Ray does not say when it begins a task; it begins them in the order in which they were handed to it.
+        """
+        now = time.monotonic()
+        tasks = ((self._in_flight[ref], since) for ref, since in self._begun.items())
+        return [(task.stage, [work.context for work in task.work], now - since) for task, since in tasks]
+
+    def count(self, stage: str, used: Usage) -> None:
+        """Count requests that this process made itself for a stage that has no tasks; none of them is no stage."""
+        if used.requests:
+            lap = Lap(0, 0.0, used)
+            self.stages[stage].add(lap, 0.0)
+            self.metrics.add(stage, lap, 0.0)
+
     def __bool__(self) -> bool:
         return bool(self._in_flight) or any(self._queues.values())
 
@@ -154,6 +178,7 @@ class Flow:
         """Start tasks while there is room, then wait; return the work that finished, none if time runs out."""
         interrupts.check()
         self._start()
+        self._note_begun()
         if not self._in_flight:
             return []
         refs = list(self._in_flight)
@@ -173,6 +198,8 @@ class Flow:
         for queue in self._queues.values():
             queue.clear()
         self._in_flight.clear()
+        self._handed.clear()
+        self._begun.clear()
         self._running.clear()
 
     def _warn_of_what_fits_no_node(self, needs: Mapping[str, Need]) -> None:
@@ -197,8 +224,14 @@ class Flow:
                 refs = self._near(work[0].node, stage).remote(*args)
                 ref, extra = refs if isinstance(refs, list) else (refs, None)
                 self._in_flight[ref] = _Task(stage, work, extra, time.monotonic())
+                self._handed.append(ref)
                 self._running[stage] += len(work)
                 room -= 1
+
+    def _note_begun(self) -> None:
+        now, cores = time.monotonic(), self.slots() // RUN_AHEAD
+        while self._handed and len(self._begun) < cores:
+            self._begun[self._handed.popleft()] = now
 
     def _take(self, stage: str) -> list[_Work]:
         """Take work for one task off the queue: as much as lasts well, and less as the work gets short.
@@ -236,6 +269,8 @@ class Flow:
 
     def _finish(self, ref: Any) -> list[Done]:
         task = self._in_flight.pop(ref)
+        if self._begun.pop(ref, None) is None:
+            self._handed.remove(ref)
         self._running[task.stage] -= len(task.work)
         try:
             found = self._ray.get(ref)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reelwright.curation import usage
+from reelwright.curation.store import Store
+from reelwright.curation.store.traffic import since, totals
 from reelwright.curation.usage import Lap, Usage
 
 
@@ -51,6 +53,59 @@ class Stage:
         return {name: round(value, 3) for name, value in figures.items()}
 
 
+class Meter:
+    """What this process takes from one look to the next, its requests to stores on object stores among it."""
+
+    def __init__(self) -> None:
+        self._asked = totals(is_remote=True)
+        usage.begin()
+
+    def note_store(self) -> None:
+        """Count what was asked of stores since the last look."""
+        asked = totals(is_remote=True)
+        usage.note(_of_store(since(self._asked, asked)))
+        self._asked = asked
+
+    def take(self) -> Usage:
+        """Return what was taken since the last look."""
+        self.note_store()
+        used = usage.end()
+        usage.begin()
+        return used
+
+
+class StoreMeter:
+    """What the process that commits asks of a store.
+
+    Args:
+        store: of the run.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._began = self._seen = store.traffic()
+
+    def end(self) -> dict[str, float]:
+        """Return requests and bytes since the beginning, and begin anew."""
+        began, self._began = self._began, self._store.traffic()
+        return since(began, self._began)
+
+    def take(self) -> Lap:
+        """Return what was asked since the last call, as metrics take it; nothing of a store on a disk."""
+        now = self._store.traffic()
+        asked, self._seen = since(self._seen, now), now
+        return Lap(0, 0.0, _of_store(asked) if self._store.path is None else Usage())
+
+
+def _of_store(asked: Mapping[str, float]) -> Usage:
+    return Usage(
+        requests=int(asked["requests"]),
+        bytes_in=int(asked["bytes_read"]),
+        write_requests=int(asked["write_requests"]),
+        bytes_out=int(asked["bytes_written"]),
+    )
+
+
 def metered(
     stage: str, function: Callable[..., Any], returns: int, prepare: Callable[[], None] | None = None
 ) -> Callable[..., Any]:
@@ -68,8 +123,9 @@ def metered(
         clock = time.monotonic()
         if prepare is not None:
             prepare()
-        usage.begin()
+        meter = Meter()
         result = function(*arguments)
+        meter.note_store()
         value, payload = result if returns == 2 else (result, None)
         if not usage.laps():
             usage.lap(stage)

@@ -11,8 +11,10 @@ COUNTERS = {
     "reel_stage_seconds": "seconds of tasks on workers",
     "reel_stage_wait_seconds": "seconds that tasks waited for a worker and for their data",
     "reel_stage_cpu_seconds": "seconds of CPU",
-    "reel_input_bytes": "bytes read from remote inputs",
-    "reel_input_requests": "requests to the servers of remote inputs",
+    "reel_input_bytes": "bytes read from remote inputs and stores",
+    "reel_input_requests": "requests that read remote inputs and stores",
+    "reel_output_bytes": "bytes written to remote stores",
+    "reel_output_requests": "requests that write to remote stores",
 }
 PEAK, CLIPS = "reel_stage_peak_bytes", "reel_clips"
 
@@ -33,7 +35,10 @@ class Metrics:
     def add(self, stage: str, lap: Lap, wait_s: float) -> None:
         """Count work of a stage that finished."""
         used = lap.used
-        figures = (lap.count, lap.seconds, wait_s, used.cpu_s, used.bytes_in, used.requests)
+        reads = used.requests - used.write_requests
+        figures = (
+            lap.count, lap.seconds, wait_s, used.cpu_s, used.bytes_in, reads, used.bytes_out, used.write_requests
+        )  # fmt: skip
         for counter, figure in zip(self.counters.values(), figures, strict=True):
             if figure > 0:
                 counter.inc(figure, tags={"stage": stage})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-LINE_EVERY_S = 10.0
+LINE_EVERY_S, LEFT_EVERY_S = 10.0, 1.0
 
 
 class Progress:
@@ -28,18 +28,18 @@ class Progress:
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
         self._last = ""  # a line not printed yet
+        self._left_said: str | None = None
+        self._asked_at = -LEFT_EVERY_S
 
     def __enter__(self) -> "Progress":
         if self.live:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Bar(
-                *columns, TimeRemainingColumn(), TextColumn("{task.fields[notes]}"), console=Console(stderr=True)
-            )
-            self._task = self._bar.add_task(self.what, total=None, notes="")
+            self._bar = Bar(*columns, _left_column(), TextColumn("{task.fields[notes]}"), console=Console(stderr=True))
+            self._task = self._bar.add_task(self.what, total=None, notes="", left=None)
             self._bar.start()
         return self
 
@@ -55,18 +55,49 @@ class Progress:
             self.tell(lambda: self._facts(done, total, counts))
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, notes=notes)
+            self._bar.update(self._task, completed=done, total=total, notes=notes, left=self._left())
             return
         if self.quiet:
             return
         now = time.monotonic()
         said = f" · {notes}" if notes else ""
-        self._last = f"{self.what}: {done:,}/{total:,}{said} · {now - self._began:.0f} s"
+        left = f" · {self._left()}" if self._left() else ""
+        self._last = f"{self.what}: {done:,}/{total:,}{said} · {now - self._began:.0f} s{left}"
         if now - self._shown_at >= LINE_EVERY_S:
             print(self._last, file=sys.stderr, flush=True)
             self._shown_at, self._last = now, ""
+
+    def _left(self) -> str | None:
+        """Return the time left as the run itself reckons it, asked now and then; None where it does not reckon any."""
+        now = time.monotonic()
+        if self.details and now >= self._asked_at + LEFT_EVERY_S:
+            self._asked_at = now
+            details = self.details(now - self._began)
+            left_s = details.get("eta_s")
+            self._left_said = None if "eta_s" not in details else "" if left_s is None else f"about {span(left_s)} left"
+        return self._left_said
 
     def _facts(self, done: int, total: int, counts: Mapping[str, int]) -> dict[str, Any]:
         elapsed_s = time.monotonic() - self._began
         shown = {"what": self.what, "done": done, "total": total, "counts": dict(counts), "elapsed_s": elapsed_s}
         return shown | dict(self.details(elapsed_s) if self.details else {})
+
+
+def span(seconds: float) -> str:
+    """Write a length of time as one number."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _left_column() -> Any:
+    """Return a bar's column with the time left: as the run reckons it, else by the number that is done."""
+    from rich.progress import TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Any) -> Text:
+            said = task.fields["left"]
+            return super().render(task) if said is None else Text(said, style="progress.remaining")
+
+    return Left()

@@ -17,8 +17,9 @@ def _columns() -> list[pa.Field]:
         field("counts", text, "counts by name (sources ok, duplicate, failed, clips, …), as JSON"),
         field("stage_seconds", text, "seconds by stage, as JSON", unit="s"),
         field("stage_bytes", text, "bytes by stage, as JSON", unit="byte"),
-        field("stages", text, "by stage: tasks, seconds, seconds of waiting, CPU, peak memory, requests to remote "
-              "inputs and bytes read of them; of the store: requests and bytes; as JSON"),
+        field("stages", text, "by stage: tasks, seconds, seconds of waiting, CPU, peak memory, requests and bytes of "
+              "remote inputs and of the store's object store; of the store by the run's own process: requests and "
+              "bytes; as JSON"),
         field("usage", text, "tokens in and out and USD by annotator that asks a model, as JSON"),
         field("state", text, "finished, interrupted or failed"),
         field("started_at", TIMESTAMP, "when the run began"),

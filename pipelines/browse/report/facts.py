@@ -13,6 +13,7 @@ from reelwright.curation.store.sql_text import identifier
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
 NOT_KNOWN = "not known"  # label of what has no value
+MEASURED = ("tasks", "cpu_s", "wait_s", "peak_bytes", "requests", "bytes_in", "write_requests", "bytes_out")
 EXAMPLES = 3
 LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, and a category column's most words and characters
 
@@ -50,10 +51,13 @@ class Bars:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds that workers spent in a stage; share is of all stages. more: CPU, memory, waiting, in words."""
+    """Seconds that workers spent in a stage; share is of all stages. more: CPU, memory, waiting, in words.
+
+    seconds: None where it takes none on workers, as the requests to the store.
+    """
 
     label: str
-    seconds: float
+    seconds: float | None
     share: float
     more: str = ""
 
@@ -255,24 +259,27 @@ def _other(name: str, figures: dict[str, Any], total: float) -> StageTime:
     if "bytes_written" in figures:
         requests, read, written = (float(figures.get(of) or 0) for of in ("requests", "bytes_read", "bytes_written"))
         words = f"{requests:,.0f} requests · {read / 1e6:,.1f} MB read · {written / 1e6:,.1f} MB written"
-        return StageTime(name, 0.0, 0.0, words)
+        return StageTime(name, None, 0.0, words)
     seconds = float(figures.get("seconds") or 0)
-    return StageTime(name, seconds, min(1.0, seconds / total), _in_words(figures))
+    return StageTime(name, seconds or None, min(1.0, seconds / total), _in_words(figures))
 
 
 def _in_words(stage: Any) -> str:
     """Describe what a stage's tasks took; empty where it was not measured."""
     if not isinstance(stage, dict):
         return ""
-    figures = {
-        name: float(stage.get(name) or 0) for name in ("tasks", "cpu_s", "wait_s", "peak_bytes", "requests", "bytes_in")
-    }
-    words = (
-        f"{figures['tasks']:,.0f} tasks · {figures['cpu_s']:,.1f} s of CPU · {figures['wait_s']:,.1f} s waited · peak "
-        f"{figures['peak_bytes'] / 2**20:,.0f} MiB"
-    )
-    read = f" · {figures['bytes_in'] / 1e6:,.1f} MB read by {figures['requests']:,.0f} requests"
-    return words + (read if figures["requests"] else "")
+    figures = {name: float(stage.get(name) or 0) for name in MEASURED}
+    writes, words = figures["write_requests"], []
+    if figures["tasks"]:
+        words = [
+            f"{figures['tasks']:,.0f} tasks", f"{figures['cpu_s']:,.1f} s of CPU", f"{figures['wait_s']:,.1f} s waited",
+            f"peak {figures['peak_bytes'] / 2**20:,.0f} MiB",
+        ]  # fmt: skip
+    if reads := figures["requests"] - writes:
+        words.append(f"{figures['bytes_in'] / 1e6:,.1f} MB read by {reads:,.0f} requests")
+    if writes:
+        words.append(f"{figures['bytes_out'] / 1e6:,.1f} MB written by {writes:,.0f} requests")
+    return " · ".join(words)
 
 
 def _object(text: str | None) -> dict[str, Any]:

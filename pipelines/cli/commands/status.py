@@ -37,13 +37,14 @@ def status(
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one run."""
     from reelwright.curation.records.status import LOST, RUNNING, SILENT_S
+    from reelwright.pipelines.runtime.progress import span
 
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["began"]))
     state = facts["state"]
     if state == LOST:
         state = "lost: it was killed, and goes on when the same command is run again"
     elif facts["silent_s"] > SILENT_S:
-        state = f"silent for {_span(facts['silent_s'])}: killed, or its machine stands still"
+        state = f"silent for {span(facts['silent_s'])}: killed, or its machine stands still"
     where = printable(f"process {facts['owner'].get('pid')} on {facts['owner'].get('host')}")
     yield f"{facts['command']}, begun {began} by {where}: {state}"
     if "total" in facts:
@@ -52,9 +53,9 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         clips, elapsed_s = facts.get("counts", {}).get("clips"), facts.get("elapsed_s", 0)
         rate = f" ({clips / elapsed_s:.2f} clips/s)" if clips and elapsed_s else ""
         far = f"{facts['done']:,} of {facts['total']:,}{counts}{rate}"
-        yield f"  {printable(str(facts.get('what')))}: {far}, {_span(elapsed_s)}"
+        yield f"  {printable(str(facts.get('what')))}: {far}, {span(elapsed_s)}"
     if facts.get("eta_s") is not None and facts["state"] == RUNNING:
-        yield f"  about {_span(facts['eta_s'])} left at this pace, films weighed by their length and size"
+        yield f"  about {span(facts['eta_s'])} left at this pace, films weighed by their length and size"
     if facts.get("stages"):
         yield "  stage        tasks  queued  running   seconds     CPU s    wait s  peak MiB    read MB"
     for name, stage in facts.get("stages", {}).items():
@@ -63,9 +64,3 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{stage['seconds']:9,.1f} {stage['cpu_s']:9,.1f} {stage['wait_s']:9,.1f} "
             f"{stage['peak_bytes'] / 2**20:9,.0f} {stage['bytes_in'] / 1e6:10,.1f}"
         )
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -35,8 +35,8 @@ def scan(
     part_s: float = 0.0,
     *,
     keep_frames: bool = False,
-) -> Scan | Failed:
-    """Scan a file as `tasks.scan` does, in parts where it is long.
+) -> tuple[Scan | Failed, int]:
+    """Scan a file as `tasks.scan` does, in parts where it is long; return the number of parts, too.
 
     Args:
         uri: The file.
@@ -52,11 +52,11 @@ def scan(
             found = _in_parts(uri, {"shots": shots, "borders": borders}, limits, part_s)
             if found and not tasks._changed(uri, was):
                 return found
-    return tasks.scan(uri, shots, borders, limits, was, keep_frames=keep_frames and not part_s)
+    return tasks.scan(uri, shots, borders, limits, was, keep_frames=keep_frames and not part_s), 1
 
 
-def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float) -> Scan | None:
-    """Return the scan; None where the film does not fall into parts, or one of them does not decode as in the whole."""
+def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float) -> tuple[Scan, int] | None:
+    """Return the scan, and the number of parts; None where there are none, or one does not decode as in the whole."""
     of_file = {"uri": uri} | tasks._copies(uri, limits)
     bounds = {"max_frames": limits["max_frames"]}
     split = call_twice(limits, f"{SANDBOXED}:split_film", part_s=part_s, shots=how["shots"], **bounds, **of_file)
@@ -77,7 +77,7 @@ def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float
         joined = call_twice(
             limits, f"{SANDBOXED}:join_parts", split=split.value, pts=pts, parts=parts, files=files, **how, **bounds
         )
-    return None if "unfit" in joined.value else scan_from_json(joined.value, joined.blobs[0])
+    return None if "unfit" in joined.value else (scan_from_json(joined.value, joined.blobs[0]), len(parts))
 
 
 def _decoded(found: Split, borders: dict, limits: Settings, of_file: Mapping[str, Any]) -> Iterator[Decoded]:
@@ -147,5 +147,3 @@ def _laid_down(path: Path, blob: bytes) -> str:
 def part_length(duration_s: float, split_s: float) -> float:
     """Return how long the parts are that a file is scanned in; 0 where it is too short, or none is to be split."""
     return split_s if split_s and duration_s >= FEWEST_PARTS * split_s else 0.0
-
-

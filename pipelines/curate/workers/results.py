@@ -55,6 +55,7 @@ class Scanned:
         no_clip_reason: Why none is planned.
         seconds: Of the scan, on the worker.
         cut: Clips that the same task cut: where it did, all of them.
+        parts: Tasks that decoded the file side by side.
     """
 
     columns: dict[str, Any]
@@ -65,6 +66,7 @@ class Scanned:
     no_clip_reason: str | None
     seconds: float
     cut: Cut | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True)

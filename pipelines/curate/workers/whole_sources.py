@@ -88,7 +88,7 @@ def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
     how = known.as_dicts["shots"], known.as_dicts["borders"]
     keep_frames = _keeps_frames(job, known)
-    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=keep_frames)
+    scan, parts = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=keep_frames)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:
@@ -103,6 +103,7 @@ def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
         str(scan.timing.rate) if scan.timing.rate else None,
         None if planned else why_no_clip(scan, known.clips, job.spans),
         time.monotonic() - clock,
+        parts=parts,
     )
 
 

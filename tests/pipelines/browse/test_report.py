@@ -88,6 +88,9 @@ def run_row(run_id: str, stage_seconds: str) -> dict[str, Any]:
             "ended_at": began + timedelta(seconds=75), "stage_seconds": stage_seconds,
             "stages": json.dumps({"cut": {"tasks": 3, "cpu_s": 4.25, "wait_s": 1.5, "peak_bytes": 3 << 28,
                                           "requests": 7, "bytes_in": 2_500_000},
+                                  "write": {"tasks": 1, "cpu_s": 2.0, "wait_s": 0.0, "peak_bytes": 1 << 20,
+                                            "requests": 9, "bytes_in": 1000, "write_requests": 7, "bytes_out": 3e7},
+                                  "list": {"tasks": 0, "seconds": 0.0, "requests": 3, "bytes_in": 0},
                                   "store": {"requests": 1234, "bytes_read": 5e6, "bytes_written": 7e6}})}  # fmt: skip
 
 
@@ -126,7 +129,9 @@ class Reader(HTMLParser):
 def test_a_run_s_stages_say_what_they_took(page: str) -> None:
     text = Reader(page).text
     assert "3 tasks · 4.2 s of CPU · 1.5 s waited · peak 768 MiB · 2.5 MB read by 7 requests" in text
-    assert "store 1,234 requests · 5.0 MB read · 7.0 MB written" in re.sub(r" – | 0 s ", " ", text)
+    assert "store 1,234 requests · 5.0 MB read · 7.0 MB written" in text, "no time stands where none is known"
+    assert "0.0 MB read by 2 requests · 30.0 MB written by 7 requests" in text
+    assert "list 0.0 MB read by 3 requests" in text
     assert "clips per second 0.12" in text
 
 

@@ -3,6 +3,8 @@
 import os
 import shutil
 import threading
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.driver import SPOILT, Curation
 from reelwright.pipelines.curate.plan import make_plan
+from reelwright.pipelines.curate.probing import Probing
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.work import settings_of
 from reelwright.pipelines.curate.workers import tasks
@@ -219,18 +222,19 @@ def test_a_file_that_grows_while_it_is_read_has_failed_and_is_tried_next_time(st
 
 
 class TouchedInBetween(Curation):
-    """A run whose first file is written to once a clip of it is cut; each file is begun when the one before is done."""
+    """A run whose first file is written to once a clip of it is cut."""
 
     def _cut(self, source: Source, cut: Cut, payload: Any) -> None:
         super()._cut(source, cut, payload)
         os.utime(source.item.uri, ns=(0, 0))
 
-    def _begin_in_order(self) -> None:
-        if self.probed and not self.flow.waiting("scan") + self.flow.waiting("cut"):
-            head = self.to_begin.head.uri
-            if head in self.probed:
-                self.to_begin.take()
-                self._begin(self.probed.pop(head))
+
+class OneByOne(Probing):
+    """Each file is begun when the one before is done."""
+
+    def in_order(self) -> Iterator[Source]:
+        if not self._flow.waiting("scan") + self._flow.waiting("cut"):
+            yield from islice(super().in_order(), 1)
 
 
 def test_a_file_with_the_bytes_of_one_that_changed_is_left_to_the_next_run(store, tmp_path):
@@ -241,6 +245,7 @@ def test_a_file_with_the_bytes_of_one_that_changed_is_left_to_the_next_run(store
     history = History(store, inputs.files, recipe.cutting_fingerprint)
     with store.committing(), Progress("curate", quiet=True) as progress:
         run = TouchedInBetween(store, recipe, inputs, history, [])
+        run.probing = OneByOne(history.todo, run.flow, run.limits, recipe.images)
         summary = run.run(progress)
     assert (summary.ok, summary.duplicate, summary.failed) == (0, 0, 2)
     assert run.state["clips"] > 0, "none was cut before the file changed"

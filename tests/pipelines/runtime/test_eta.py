@@ -1,65 +1,152 @@
-"""The time that is left of a run."""
+"""The time that is left of a run: near the truth under skewed lengths, and falling while a long film is under way."""
+
+from itertools import pairwise
 
 import pytest
 
-from reelwright.pipelines.runtime.eta import Eta
+from reelwright.pipelines.runtime.eta import LEAST_LEFT, MOST_OVERDUE, Eta, Load, UnderWay, seconds_left_of
+from tests.pipelines.runtime.schedules import ASKED_EVERY_S, SCAN_S, Film, Said, Schedule
+
+SHORT = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
+LONG_S = 7200.0
+JUDGED_S, JUDGED_SHARE = 10.0, 0.02  # of a run's end, in which a second is a large part of what is left
 
 
-def test_the_time_left_goes_by_length_and_not_by_number():
-    """Nine short films are done, and one that is a hundred times as long is not."""
-    eta = Eta(10)
-    short = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
-    works = [eta.learn(short) for _ in range(9)] + [eta.learn(short | {"duration_s": 1000.0})]
-    assert eta.seconds_left(5.0) is None
-    for work in works[:9]:
-        eta.finish(work)
-    assert eta.seconds_left(90.0) == pytest.approx(1000.0)
-    eta.finish(works[9])
-    assert eta.seconds_left(1090.0) == 0.0
+def clips(count: int) -> list[Film]:
+    """Films of 2.5 to 7.5 s, whose bytes per second differ by three times."""
+    return [Film(2.5 + n * 37 % 100 / 20, byte_rate=300_000 + n * 53 % 100 * 7000) for n in range(count)]
 
 
-def test_a_long_film_counts_as_far_as_it_is_cut():
-    """A run that waits for one film alone: the time left falls with each part of it, and does not rise."""
+def judged(said: list[Said]) -> list[tuple[float, float]]:
+    """Return (said, true) but of what nothing is said, and of the end."""
+    ends = max(JUDGED_S, JUDGED_SHARE * said[0].true_s)
+    return [(one.left_s, one.true_s) for one in said if one.left_s is not None and one.true_s > ends]
+
+
+def ratios(found: list[tuple[float, float]]) -> tuple[float, float]:
+    every = [left / true for left, true in found]
+    return min(every), max(every)
+
+
+def longest_rise(found: list[tuple[float, float]]) -> float:
+    """Seconds in which the time left rose from one time to the next."""
+    longest = now = 0.0
+    for (before, _), (after, _) in pairwise(found):
+        now = now + ASKED_EVERY_S if after > before + 1e-6 else 0.0
+        longest = max(longest, now)
+    return longest
+
+
+SKEWED = {
+    "film first": [Film(LONG_S), *clips(100)],
+    "film between": [*clips(50), Film(LONG_S), *clips(50)],
+    "film last": [*clips(100), Film(LONG_S)],
+    "three films": [*clips(30), Film(LONG_S), *clips(30), Film(3600.0), Film(5400.0), *clips(40)],
+    "clips": clips(1000),
+}
+
+
+@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("films", SKEWED.values(), ids=SKEWED)
+@pytest.mark.parametrize("slow", [1.0, 3.0], ids=["usual", "slow"])
+def test_under_skewed_lengths_the_time_left_is_near_the_truth_and_does_not_rise_for_long(films, workers, slow):
+    found = judged(Schedule(films, workers, lambda at: slow).run())
+    least, most = ratios(found)
+    assert 0.65 < least <= most < 1.35
+    assert longest_rise(found) <= 10.0
+
+
+@pytest.mark.parametrize("workers", [2, 8, 32])
+@pytest.mark.parametrize("films", [[Film(LONG_S, parts=12), *clips(100)], [*clips(100), Film(LONG_S, parts=12)]])
+def test_a_film_in_parts_counts_as_the_work_of_several(films, workers):
+    """Before its length is known, it is taken for one that a single worker scans."""
+    said = Schedule(films, workers).run()
+    later = [one for one in said if one.at > said[0].true_s / 10]
+    least, most = ratios(judged(later))
+    assert 0.5 < least <= most < 1.35
+
+
+def test_where_no_sizes_are_known_the_time_is_near_the_truth_once_the_film_is_read():
+    said = Schedule([*clips(50), Film(LONG_S), *clips(50)], 2, sizes=False).run()
+    least, most = ratios(judged([one for one in said if one.at > said[0].true_s / 10]))
+    assert 0.95 < least <= most < 1.15
+
+
+def test_a_machine_that_turns_slow_is_noticed():
+    """Twice as slow from a minute on: what is under way outlasts its time, and later work is known to."""
+    said = Schedule(SKEWED["three films"], 2, lambda at: 2.0 if at > 60.0 else 1.0).run()
+    least, most = ratios(judged(said))
+    assert 0.35 < least <= most < 1.1
+    assert longest_rise(judged(said)) <= 20.0
+
+
+@pytest.mark.parametrize("dear", [1.5, 2.0, 4.0])
+def test_a_film_that_outlasts_its_time_is_never_done_before_it_is_and_rises_to_a_bound(dear):
+    films = [*clips(50), Film(LONG_S, dear=dear), *clips(50)]
+    expected_s = films[50].megapixels * SCAN_S
+    said = Schedule(films, 8).run()
+    scanned = said[0].true_s - 0.375 * expected_s - 120  # the cuts take 3.1 times as long as a usual scan, by 8
+    while_late = [one.left_s for one in said if 1.2 * expected_s < one.at < scanned]
+    assert min(while_late) > LEAST_LEFT * expected_s
+    assert max(while_late) - min(while_late) <= MOST_OVERDUE * expected_s
+
+
+def test_a_task_falls_by_its_time_and_then_stays_within_bounds():
+    left = [seconds_left_of(100.0, float(elapsed)) for elapsed in range(1000)]
+    assert left[:91] == [100.0 - elapsed for elapsed in range(91)]
+    assert left[100:] == sorted(left[100:]), "it is later the later it is"
+    assert (left[100], left[-1]) == (100 * LEAST_LEFT, 100 * MOST_OVERDUE)
+
+
+def test_nothing_is_said_before_some_clips_are_cut():
     eta = Eta(4)
-    short = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
-    works = [eta.learn(short) for _ in range(3)]
-    film = eta.learn(short | {"duration_s": 970.0})  # 97 hundredths of the work
-    for work in works:
-        eta.scan(work)
-        eta.cut_part(work, 1.0)
-        eta.finish(work, is_scanned=True, cut_share=1.0)
-    cut_share = 0.0
-    eta.scan(film)
-    for part in range(1, 11):  # a scan takes a quarter of the time
-        eta.cut_part(film, 0.1)
-        cut_share += 0.1
-        elapsed_s = 30.0 + 970 * (0.25 + 0.075 * part)
-        left = eta.seconds_left(elapsed_s, scan_s=250.0, cut_s=elapsed_s - 250.0)
-        assert left == pytest.approx(1000 - elapsed_s, abs=1.0)
-    eta.finish(film, is_scanned=True, cut_share=cut_share)
-    assert eta.seconds_left(1000.0, 250.0, 750.0) == pytest.approx(0.0, abs=1e-6)
+    loads = [eta.learn(SHORT) for _ in range(4)]
+    for load in loads[:3]:
+        eta.scanned(load, 1.0)
+        assert eta.seconds_left([], 2, 10.0) is None
+        eta.cut(load, 1.0, 3.0)
+        eta.finish(load)
+    assert eta.seconds_left([], 2, 10.0) == pytest.approx(1.0 + 3.0 / 2)
+    assert eta.seconds_left([UnderWay((loads[3],), 0.5)], 2, 10.0) == pytest.approx(0.5 + 3.0 / 2)
+    eta.scanned(loads[3], 1.0)
+    under_way = [UnderWay((loads[3],), 0.5, 0.5), UnderWay((loads[3],), 0.5, 0.5)]
+    assert eta.seconds_left(under_way, 2, 10.0) == pytest.approx(1.0)
+    eta.finish(loads[3])
+    assert eta.seconds_left([], 2, 12.0) == 0.0
 
 
-def test_a_film_alone_has_a_time_once_some_of_it_is_cut():
-    eta = Eta(1)
-    film = eta.learn({"duration_s": 1000.0, "fps": 25.0, "width": 640, "height": 360})
-    eta.scan(film)
-    assert eta.seconds_left(100.0, scan_s=100.0) is None
-    for _ in range(3):
-        eta.cut_part(film, 0.1)
-    assert eta.seconds_left(400.0, scan_s=100.0, cut_s=300.0) == pytest.approx(700.0)
-
-
-def test_files_that_nothing_is_known_of_yet_are_taken_for_as_large_as_the_others():
+def test_duplicates_are_no_work_and_others_may_be_duplicates_too():
     eta = Eta(100)
-    info = {"duration_s": 10.0, "fps": 25.0, "width": 640, "height": 360}
-    works = [eta.learn(info) for _ in range(10)]
-    for work in works[:5]:
-        eta.finish(work)
-    eta.learn(None)
-    assert eta.total == pytest.approx(100 * works[0] * 10 / 11, rel=0.1)
-    assert eta.seconds_left(50.0) == pytest.approx(50 / 5 * (eta.total / works[0] - 5))
+    for number in range(50):
+        load = eta.learn(SHORT)
+        if number < 5:
+            eta.scanned(load, 1.0)
+            eta.cut(load, 1.0, 1.0)
+        eta.finish(load)
+    assert eta.seconds_left([], 1, 20.0) == pytest.approx(50 * 0.1 * 2.0)
+
+
+def test_a_row_that_names_no_file_is_no_work():
+    eta = Eta(10)
+    for number in range(10):
+        load = eta.learn(SHORT) if number else Load()
+        if number:
+            eta.scanned(load, 1.0)
+            eta.cut(load, 1.0, 1.0)
+        eta.finish(load)
+    assert eta.seconds_left([], 1, 20.0) == 0.0
+
+
+def test_workers_that_others_use_are_not_counted_on():
+    """Of ten, the run had two all the time."""
+    eta = Eta(1000)
+    for _ in range(100):
+        load = eta.learn(SHORT)
+        eta.scanned(load, 1.0)
+        eta.cut(load, 1.0, 1.0)
+        eta.finish(load)
+    assert eta.seconds_left([], 10, 100.0) == pytest.approx(900.0)
 
 
 def test_a_still_image_weighs_its_one_picture() -> None:
-    assert Eta(1).learn({"is_image": True, "duration_s": 0.0, "fps": 25.0, "width": 2000, "height": 1000}) == 2.0
+    assert Eta(1).learn({"is_image": True, "duration_s": 0.0, "fps": 25.0, "width": 2000, "height": 1000}).work == 2.0

@@ -36,7 +36,8 @@ def alone(long_one) -> tuple:
 
 def in_parts(path: Path | str, part_s: float, limits: dict) -> Scan | None:
     """As a task of a run does it: what it hands back, if the film was scanned in parts."""
-    return film._in_parts(str(path), HOW, limits, part_s)
+    found = film._in_parts(str(path), HOW, limits, part_s)
+    return found[0] if found else None
 
 
 def parts_at_work() -> list[psutil.Process]:
@@ -106,7 +107,7 @@ def test_a_film_that_is_replaced_under_its_scan_fails_as_ever(long_one, tmp_path
     changed = ray.remote(film.scan).remote(
         str(long_one), HOW["shots"], HOW["borders"], Limits().model_dump() | {"inputs": None}, (1, 1), 4.0
     )
-    assert "the file changed while it was read" in ray.get(changed, timeout=LONGEST_S).message
+    assert "the file changed while it was read" in ray.get(changed, timeout=LONGEST_S)[0].message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""The time that is left of a run of curation: `Eta`, told of sources and of the tasks that are at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from reelwright.curation.ingest.inputs import Input
+from reelwright.pipelines.curate.sources import Source
+from reelwright.pipelines.curate.workers.results import Scanned
+from reelwright.pipelines.curate.workers.whole_sources import ScanJob
+from reelwright.pipelines.runtime.eta import Eta, UnderWay
+from reelwright.pipelines.runtime.flow import Flow
+
+MOST_SIZED = 2000  # files whose sizes are asked for; among more, one film is little
+
+
+class TimeLeft(Eta):
+    """The time that a run of curation will yet take."""
+
+    def __init__(self, todo: Sequence[Input], flow: Flow) -> None:
+        """Know nothing yet.
+
+        Args:
+            todo: the sources.
+            flow: the run's tasks.
+        """
+        super().__init__(len(todo), _sizes(todo))
+        self.flow = flow
+
+    @property
+    def workers(self) -> float:
+        """Tasks that the cluster has the cores for."""
+        return min(self.flow.at_once("scan"), self.flow.at_once("cut"))
+
+    def begin_scan(self, source: Source, job: ScanJob) -> None:
+        """Note that a source is to be scanned, a long one by several workers."""
+        duration_s = (source.probed.info or {}).get("duration_s") or 0.0
+        source.load.parts = max(1.0, min(self.workers, duration_s / job.part_s)) if job.part_s else 1.0
+
+    def end_scan(self, source: Source, found: Scanned) -> None:
+        """Note that a source is scanned."""
+        self.scanned(source.load, found.seconds * min(found.parts, self.workers))
+
+    def now(self, elapsed_s: float) -> float | None:
+        """Return the seconds that are left; None while too little is done to say. elapsed_s: since the run began."""
+        other_s = sum(self.flow.stages[stage].seconds for stage in ("probe", "write"))
+        return self.seconds_left(self._under_way(), self.workers, elapsed_s, other_s)
+
+    def _under_way(self) -> Iterator[UnderWay]:
+        for stage, contexts, seconds in self.flow.under_way():
+            if stage == "scan":
+                yield UnderWay(tuple(source.load for source in contexts), seconds)
+            elif stage == "cut":
+                ((source, batch),) = contexts
+                yield UnderWay((source.load,), seconds, len(batch) / source.planned)
+
+
+def _sizes(inputs: Sequence[Input]) -> dict[str, int]:
+    """Return the bytes of files by uri; of none where they are many, or one of them is not on a disk."""
+    if len(inputs) > MOST_SIZED:
+        return {}
+    try:
+        return {item.uri: os.path.getsize(item.uri) for item in inputs if not item.refused}
+    except OSError:
+        return {}
