@@ -85,6 +85,8 @@ def test_the_whole_way_from_an_object_store_to_a_trained_run_and_back(object_sto
     assert "nothing to do" in reel(*inputs, cwd=tmp_path).stdout
     counted = reel("sql", "select count(*) as n from clips", "-s", store, "-f", "csv", cwd=tmp_path)
     assert counted.stdout.split() == ["n", "2"]
+    reel("annotate", "-s", store, "--only", "texture", cwd=tmp_path)
+    assert Store.open(store).count("clips", "texture_fingerprint IS NOT NULL") == 2
     reel("snapshot", "create", "all", "-s", store, "--sql", "select clip_id from clips", cwd=tmp_path)
     assert "all is whole" in reel("snapshot", "verify", "all", "-s", store, cwd=tmp_path).stdout
     reel("export", f"{bucket}/out", "-s", store, "--snapshot", "all", cwd=tmp_path)
@@ -103,6 +105,13 @@ def test_the_whole_way_from_an_object_store_to_a_trained_run_and_back(object_sto
     assert "0 failed" in reel("precompute", *train, "--workers", "1", cwd=tmp_path).stdout
     assert "finished 4 steps" in reel("train", *train, "--out", "runs", cwd=tmp_path).stdout
     (run,) = (tmp_path / "runs").iterdir()
+    (tmp_path / "suite.yaml").write_text("prompts: [{id: boat, prompt: a boat at sunset}]\n")
+    suite = ("--prompts", "suite.yaml", "--name", "way", "--measure", "light")
+    sampling = ("--size", "32x32", "--frames", "9", "--steps", "1", "--device", "cpu")
+    reel("evaluate", f"tuned={run}", *suite, *sampling, "-s", store, cwd=tmp_path)
+    reel("evaluate", "--report", "way", "-o", "way.html", "-s", store, cwd=tmp_path)
+    (made,) = Store.open(store).read("generations").to_pylist()
+    assert made["state"] == "ok"
     back = reel("lineage", run, "--all", cwd=tmp_path).stdout
     assert all(f"{bucket}/in/{film.name}" in back for film in films[:2])
     reel("report", "-s", store, "--out", "report.html", cwd=tmp_path)
