@@ -39,6 +39,7 @@ def films(tmp_path_factory) -> list[Path]:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_a_store_that_fails_in_every_way_loses_nothing_and_doubles_nothing(object_store, films, tmp_path):
     bucket = object_store.bucket("faulty", *films)
     with object_store.faults(*EVERYTHING):
@@ -118,6 +119,7 @@ def test_annotating_stored_clips_tells_what_it_read(object_store, films):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_keys_are_written_nowhere(object_store, films, tmp_path):
     """The recipe names the variable that holds the key. Afterwards all that the run wrote and said is searched."""
     bucket = object_store.bucket("secret", films[0])
