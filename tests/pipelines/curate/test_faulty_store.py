@@ -71,9 +71,10 @@ def test_a_remote_film_is_fetched_once_and_its_requests_are_counted(object_store
     assert summary.remote_bytes == size == sum(line.received for line in asked)
     told = status.read(store.uri)[-1]  # the first: of curation, and of annotating after it
     assert told["state"] == "finished"
-    (row,) = store.read("runs", ["stages"], "command = 'curate'").to_pylist()
+    (row,) = store.read("runs", ["stages", "stage_bytes"], "command = 'curate'").to_pylist()
     stages = json.loads(row["stages"])
     assert stages["probe"]["bytes_in"] == size
+    assert json.loads(row["stage_bytes"])["inputs"] == 0, "they are of no disk"
     assert stages["scan"]["bytes_in"] == stages["cut"]["bytes_in"] == 0
     assert (stages["probe"]["tasks"], stages["scan"]["tasks"], stages["write"]["tasks"]) == (2, 2, 1)
     for name in ("probe", "scan", "cut"):
