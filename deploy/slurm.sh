@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A curation on Slurm: sbatch deploy/slurm.sh s3://BUCKET/footage s3://BUCKET/store
+# A curation on Slurm: sbatch deploy/slurm.sh s3://BUCKET/footage s3://BUCKET/store --recipe recipe.yaml
+# What follows the store goes to `reel curate` as it is; a recipe lies where the first node sees it.
 # The environment of the submitting shell goes along: keys of the object store, and a Python environment with reelwright.
 #SBATCH --job-name=curate
 #SBATCH --nodes=4
@@ -11,6 +12,7 @@
 set -euo pipefail
 inputs=$1
 store=$2
+shift 2
 
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')}
@@ -31,7 +33,7 @@ fi
 
 # Five minutes before the time is over Slurm sends USR1 here: `reel` commits and ends, and this job is queued again to go on. The driver is
 # no step of srun, which would kill it on TERM; this script runs on the first node anyway.
-reel curate "$inputs" --store "$store" --address "$address:$port" &
+reel curate "$inputs" --store "$store" --address "$address:$port" "$@" &
 driver=$!
 again=
 trap 'again=yes; kill -TERM "$driver"' USR1

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import typer
 import yaml
 
 from tests.conftest import ROOT
+from tests.documents import blocks
 
 DEPLOY = ROOT / "deploy"
 
@@ -44,7 +46,10 @@ CONTAINER = closed(
 POD = closed({"spec": closed(
     {"containers": {"type": "array", "minItems": 1, "items": CONTAINER}},
     {"terminationGracePeriodSeconds": COUNT,
-     "volumes": {"type": "array", "items": closed({"name": TEXT, "emptyDir": closed({"sizeLimit": TEXT})})}},
+     "volumes": {"type": "array", "items": {"oneOf": [
+         closed({"name": TEXT, "emptyDir": closed({"sizeLimit": TEXT})}),
+         closed({"name": TEXT, "configMap": closed({"name": TEXT})}),
+     ]}}},
 )})  # fmt: skip
 WORKERS = closed({"groupName": TEXT, "replicas": COUNT, "minReplicas": COUNT, "maxReplicas": COUNT,
                   "rayStartParams": TEXTS, "template": POD})  # fmt: skip
@@ -75,9 +80,44 @@ def test_the_job_of_kubernetes_has_its_form_and_takes_keys_from_a_secret():
         mounts = {mount["name"] for mount in container.get("volumeMounts", ())}
         assert mounts == {volume["name"] for volume in pod["template"]["spec"].get("volumes", ())}
     check_reel(job["spec"]["entrypoint"])
+    (recipe,) = re.findall(r"--recipe (\S+)", job["spec"]["entrypoint"])
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert Path(recipe).parent == Path(head["volumeMounts"][0]["mountPath"])
+    assert f"--from-file={Path(recipe).name}" in (DEPLOY / "rayjob.yaml").read_text()
     assert cluster["authOptions"] == {"mode": "token"}, "a token that KubeRay did not make is not told its submitter"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(job | {"spec": job["spec"] | {"entryPoint": "reel"}}, RAY_JOB)
+
+
+@pytest.mark.parametrize("name", ["rayjob.yaml", "cluster.yaml"])
+def test_the_page_s_group_of_gpus_fits_the_file_that_it_is_added_to(name):
+    """As its reader puts it: at the end of the job's groups, and beside the launcher's other types."""
+    first = {"rayjob.yaml": "- groupName: gpu", "cluster.yaml": "gpu:"}[name]
+    (block,) = (b.text for b in blocks("yaml", document=ROOT / "docs" / "cluster.md") if b.text.startswith(first))
+    text = (DEPLOY / name).read_text()
+    place = {"rayjob.yaml": len(text), "cluster.yaml": text.index("head_node_type:")}[name]
+    indent = {"rayjob.yaml": 6, "cluster.yaml": 2}[name]
+    added = yaml.safe_load(text[:place] + textwrap.indent(block, " " * indent) + "\n" + text[place:])
+    if name == "rayjob.yaml":
+        jsonschema.validate(added, RAY_JOB)
+        *_, group = added["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        (container,) = group["template"]["spec"]["containers"]
+        assert "nvidia.com/gpu" in container["resources"]["limits"], "KubeRay tells Ray of GPUs by this limit"
+    else:
+        jsonschema.validate(added, launcher_schema())
+        assert set(added["available_node_types"]) == {"head", "decode", "gpu"}
+
+
+def test_the_page_s_recipe_for_gpus_asks_for_them():
+    from reelwright.pipelines.annotate.lanes import need_of
+    from reelwright.pipelines.annotate.load import load_annotators
+    from reelwright.pipelines.recipes.curation import CurateRecipe
+
+    (block,) = (b.text for b in blocks("yaml", document=ROOT / "docs" / "cluster.md") if "gpus: 1}" in b.text)
+    recipe = CurateRecipe.model_validate(yaml.safe_load(block))
+    annotator = load_annotators(recipe)["visual_embedding"]
+    assert need_of(annotator, recipe).gpus == 1
+    assert recipe.resources.annotators["visual_embedding"].actors == 8
 
 
 def test_ray_s_version_is_one_everywhere():
@@ -87,10 +127,14 @@ def test_ray_s_version_is_one_everywhere():
     assert "constraints.txt" in (DEPLOY / "Dockerfile").read_text()
 
 
-def test_the_launcher_s_file_fits_ray_s_own_schema():
+def launcher_schema() -> Any:
     import ray
 
-    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    return json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+
+
+def test_the_launcher_s_file_fits_ray_s_own_schema():
+    schema = launcher_schema()
     cluster = loaded("cluster.yaml")
     jsonschema.validate(cluster, schema)
     assert cluster["head_node_type"] in cluster["available_node_types"]
@@ -137,7 +181,7 @@ PROGRAMS = {  # of Slurm's and of ours, as far as the script sees of them; `reel
     "ray": "exec /bin/sleep 60",
     "sleep": "",
     "reel": """trap '/bin/sleep 0.5; echo committed >> said; exit 3' TERM
-               touch begun; while true; do /bin/sleep 0.05; done""",
+               echo "$*" > asked; touch begun; while true; do /bin/sleep 0.05; done""",
 }
 
 
@@ -149,8 +193,8 @@ def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, 
         (tmp_path / name).chmod(0o755)
     variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1",
                  "SLURM_CPUS_PER_TASK": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
-    job = subprocess.Popen(["bash", DEPLOY / "slurm.sh", "s3://in", "s3://store"], cwd=tmp_path,
-                           env=os.environ | variables, start_new_session=True)  # fmt: skip
+    job = subprocess.Popen(["bash", DEPLOY / "slurm.sh", "s3://in", "s3://store", "--recipe", "my own.yaml"],
+                           cwd=tmp_path, env=os.environ | variables, start_new_session=True)  # fmt: skip
     try:
         until = time.monotonic() + 60
         while not (tmp_path / "begun").exists():
@@ -163,6 +207,10 @@ def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, 
         os.killpg(job.pid, signal.SIGKILL)  # what the script left behind, as Slurm does
         job.wait()
     assert (tmp_path / "said").read_text().splitlines() == said
+    asked = (tmp_path / "asked").read_text().split(" ", 2)
+    assert asked[:2] == ["curate", "s3://in"]
+    assert "--store s3://store --address" in asked[2]
+    assert asked[2].endswith("--recipe my own.yaml\n")
     assert "#SBATCH --signal=B:USR1@" in (DEPLOY / "slurm.sh").read_text()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.documents import DOCUMENTS, NEEDS, Block, blocks, reel_commands
+from tests.pipelines.object_store import ObjectStore, environment
 
 SHELL = blocks("sh", "bash")
 COMMANDS = [(block, command) for block in SHELL for command in reel_commands(block.text)]
@@ -164,22 +165,29 @@ def ray_address() -> Iterator[str]:
 
     from reelwright.pipelines.runtime.cluster import cluster
 
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    with cluster():
-        yield ray.get_runtime_context().gcs_address
-    os.environ["PYTHONPATH"] = before or ""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in {"PYTHONPATH": str(ROOT), **environment()}.items():
+            patched.setenv(name, value)
+        with cluster():
+            yield ray.get_runtime_context().gcs_address
 
 
-def filled_in(text: str, folder: Path) -> str:
-    """The block with what a reader puts for its placeholders: a clip's id, the folder of the run just made."""
+@pytest.fixture(scope="module")
+def bucket(ray_address: str) -> Iterator[str]:
+    """What a reader puts for `s3://BUCKET`."""
+    with ObjectStore() as server:
+        yield server.bucket("reader")
+
+
+def filled_in(text: str, folder: Path, bucket: str) -> str:
+    """The block with what a reader puts for its placeholders: a bucket, a clip's id, the folder of the newest run."""
     from reelwright.curation.store import Store
 
     place = re.search(r"reel show .*?(?:-s|--store) (\S+)", text)
     if place:
         (clip_id, *_) = Store.open(folder / place[1]).read("clips", ["clip_id"])["clip_id"].to_pylist()
         text = re.sub(r"(reel show )[0-9a-f]+", rf"\g<1>{clip_id}", text)
-    return text.replace("runs/…", '"$(ls -dt runs/*-*/ | sed -n 1p)"')
+    return text.replace("s3://BUCKET", bucket).replace("runs/…", '"$(ls -dt runs/*-*/ | sed -n 1p)"')
 
 
 @pytest.mark.exhaustive
@@ -188,7 +196,9 @@ def filled_in(text: str, folder: Path) -> str:
     "document",
     [pytest.param(path, id=path.stem, marks=pytest.mark.together(GOES_ON.get(path.stem, path.stem))) for path in WHOLE],
 )
-def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, document: Path, ray_address: str) -> None:
+def test_a_document_s_commands_run_as_printed_and_in_order(
+    reader: Path, document: Path, ray_address: str, bucket: str
+) -> None:
     environment = os.environ | {
         "PATH": os.pathsep.join([str(reader / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ray_address,
@@ -200,7 +210,7 @@ def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, documen
     for block in blocks("sh", "bash", document=document):
         for part in [] if block.needs else parts_of(block.text):
             made = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", filled_in(part, reader)],
+                ["bash", "-euo", "pipefail", "-c", filled_in(part, reader, bucket)],
                 capture_output=True, text=True, cwd=reader, env=environment, timeout=COMMAND_S,
             )  # fmt: skip
             assert made.returncode == 0, f"{block.name}: {part}\n{made.stdout[-3000:]}\n{made.stderr[-3000:]}"

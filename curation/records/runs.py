@@ -22,7 +22,7 @@ class Run:
     Args:
         counts: Counts for `reel runs`, by name.
         stage_seconds: Stage or annotator -> seconds on workers.
-        stage_bytes: Stage -> bytes that it wrote.
+        stage_bytes: Stage -> bytes that it wrote; of a curation `clips`, and `inputs` that were read from a disk.
         stages: Stage -> what its tasks took, by name.
         usage: Tokens and cost of models that were asked.
         state: "finished" or "interrupted", where the block itself knows; else by how the block ended.

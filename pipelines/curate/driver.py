@@ -67,6 +67,7 @@ class Curation:
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
+        self.disk_bytes = 0  # of local inputs that were probed
         self.flow = Flow(
             stages or stages_of(recipe),
             attempts=recipe.limits.attempts,
@@ -102,7 +103,7 @@ class Curation:
                 summary = self._summary(time.monotonic() - clock)
                 run.counts = {name: getattr(summary, name) for name in RECORDED}
                 run.stage_seconds = summary.stage_seconds
-                run.stage_bytes = {"clips": summary.clip_bytes}
+                run.stage_bytes = {"clips": summary.clip_bytes, "inputs": self.disk_bytes}
                 run.stages = summary.stages | {"store": self.asked.end()}
         return summary
 
@@ -218,6 +219,7 @@ class Curation:
 
     def _probed(self, source: Source, probed: Probed) -> None:
         self.stage_seconds["probe"] += probed.seconds
+        self.disk_bytes += probed.status[0] if probed.status else 0
         source.probed = probed
         source.load = self.time_left.learn(probed.info, source.item.uri)
         self.probing.add(source)

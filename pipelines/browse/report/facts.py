@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from reelwright.curation.store.sql_text import identifier
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
 NOT_KNOWN = "not known"  # label of what has no value
+BYTES_OF = {"clips": ("write", "written"), "inputs": ("probe", "read")}
+"""In `runs.stage_bytes` of a curation: the stage, and what it did with them; by other commands stages wrote them."""
 MEASURED = ("tasks", "cpu_s", "wait_s", "peak_bytes", "requests", "bytes_in", "write_requests", "bytes_out")
 EXAMPLES = 3
 LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, and a category column's most words and characters
@@ -241,7 +244,11 @@ def _run(row: dict[str, Any]) -> Run:
     took = (ended - began).total_seconds() if began and ended else None
     if took and isinstance(counts.get("clips"), int):
         counts["clips_per_second"] = f"{counts['clips'] / took:,.2f}"
-    stages = [StageTime(name, value, value / total, _in_words(measured.get(name))) for name, value in seconds.items()]
+    clips = counts["clips"] if isinstance(counts.get("clips"), int) else 0
+    stages = [
+        StageTime(name, value, value / total, " · ".join(_took(name, row, measured.get(name), _rate(clips, value))))
+        for name, value in seconds.items()
+    ]
     others = {name: figures for name, figures in measured.items() if name not in seconds and isinstance(figures, dict)}
     return Run(
         run_id=row["run_id"] or "",
@@ -250,24 +257,40 @@ def _run(row: dict[str, Any]) -> Run:
         started_at=began,
         seconds=took,
         counts=counts,
-        stages=stages + [_other(name, figures, total) for name, figures in others.items()],
+        stages=stages + [_other(name, row, figures, total, clips) for name, figures in others.items()],
     )
 
 
-def _other(name: str, figures: dict[str, Any], total: float) -> StageTime:
-    """Describe the tasks of annotators, whose seconds are told by annotator, or the requests to the store."""
+def _other(name: str, row: dict[str, Any], figures: dict[str, Any], total: float, clips: int) -> StageTime:
+    """Describe tasks that write, those of annotators, whose seconds are told by annotator, or requests to the store."""
     if "bytes_written" in figures:
         requests, read, written = (float(figures.get(of) or 0) for of in ("requests", "bytes_read", "bytes_written"))
         words = f"{requests:,.0f} requests · {read / 1e6:,.1f} MB read · {written / 1e6:,.1f} MB written"
         return StageTime(name, None, 0.0, words)
     seconds = float(figures.get("seconds") or 0)
-    return StageTime(name, seconds or None, min(1.0, seconds / total), _in_words(figures))
+    words = " · ".join(_took(name, row, figures, _rate(clips, seconds)))
+    return StageTime(name, seconds or None, min(1.0, seconds / total), words)
 
 
-def _in_words(stage: Any) -> str:
-    """Describe what a stage's tasks took; empty where it was not measured."""
+def _rate(clips: int, seconds: float) -> str:
+    return f"{clips / seconds:,.2f} clips per second of a worker" if clips and seconds else ""
+
+
+def _took(name: str, row: dict[str, Any], stage: Any, rate: str) -> Iterator[str]:
+    """Yield what a stage took, where that was measured: its tasks, requests, clips per second, and bytes of disks."""
     if not isinstance(stage, dict):
-        return ""
+        return
+    yield from filter(None, (_in_words(stage), rate))
+    writes = float(stage.get("write_requests") or 0)
+    counted = {"read": float(stage.get("requests") or 0) - writes, "written": writes}
+    for what, size in _object(row.get("stage_bytes")).items():
+        of, done = BYTES_OF.get(what, (what, "written"))
+        if of == name and size and not counted[done]:
+            yield f"{size / 1e6:,.1f} MB {done}"
+
+
+def _in_words(stage: dict[str, Any]) -> str:
+    """Describe tasks and requests of a stage."""
     figures = {name: float(stage.get(name) or 0) for name in MEASURED}
     writes, words = figures["write_requests"], []
     if figures["tasks"]:

@@ -176,6 +176,7 @@ def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(serve
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_who_takes_the_lock_reads_what_its_last_owner_wrote_whatever_a_listing_shows(s3, s3_store):
     store, uri = s3_store, s3_store.uri
     store.append("sources", [{"uri": "ours", "md5": "m", "state": "ok"}])

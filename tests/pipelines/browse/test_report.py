@@ -18,6 +18,7 @@ import pytest
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import field
 from reelwright.pipelines.browse.report import write_report
+from reelwright.pipelines.browse.report.facts import runs
 from reelwright.pipelines.browse.report.page import gather, render, short, size, span
 from reelwright.pipelines.browse.report.picks import sheets
 from reelwright.pipelines.browse.report.scores import BUCKETS, scores
@@ -86,7 +87,9 @@ def run_row(run_id: str, stage_seconds: str) -> dict[str, Any]:
     began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     return {"run_id": run_id, "command": "curate", "state": "finished", "started_at": began, "counts": '{"clips": 9}',
             "ended_at": began + timedelta(seconds=75), "stage_seconds": stage_seconds,
-            "stages": json.dumps({"cut": {"tasks": 3, "cpu_s": 4.25, "wait_s": 1.5, "peak_bytes": 3 << 28,
+            "stage_bytes": '{"clips": 4500000, "inputs": 8000000}',
+            "stages": json.dumps({"probe": {"tasks": 2, "cpu_s": 1.0, "wait_s": 0.0, "peak_bytes": 1 << 20},
+                                  "cut": {"tasks": 3, "cpu_s": 4.25, "wait_s": 1.5, "peak_bytes": 3 << 28,
                                           "requests": 7, "bytes_in": 2_500_000},
                                   "write": {"tasks": 1, "cpu_s": 2.0, "wait_s": 0.0, "peak_bytes": 1 << 20,
                                             "requests": 9, "bytes_in": 1000, "write_requests": 7, "bytes_out": 3e7},
@@ -129,10 +132,27 @@ class Reader(HTMLParser):
 def test_a_run_s_stages_say_what_they_took(page: str) -> None:
     text = Reader(page).text
     assert "3 tasks · 4.2 s of CPU · 1.5 s waited · peak 768 MiB · 2.5 MB read by 7 requests" in text
+    assert "by 7 requests · 2.00 clips per second of a worker" in text, "9 clips in 4.5 s"
+    assert "probe 1.5 s 2 tasks · 1.0 s of CPU · 0.0 s waited · peak 1 MiB" in text
+    assert "6.00 clips per second of a worker · 8.0 MB read" in text, "of a disk, where no requests are counted"
+    assert "4.5 MB written" not in text, "they are told with their requests"
     assert "store 1,234 requests · 5.0 MB read · 7.0 MB written" in text, "no time stands where none is known"
     assert "0.0 MB read by 2 requests · 30.0 MB written by 7 requests" in text
     assert "list 0.0 MB read by 3 requests" in text
     assert "clips per second 0.12" in text
+
+
+def test_a_run_on_a_disk_says_the_bytes_that_it_read_and_wrote(tmp_path: Path) -> None:
+    task = {"tasks": 2, "cpu_s": 1.0, "wait_s": 0.0, "peak_bytes": 1 << 20}
+    stages = {"probe": task, "write": task | {"seconds": 3.0}}
+    store = Store.open(tmp_path / "store", create=True)
+    store.append("runs", [run_row("disk", '{"probe": 1.5}') | {"stages": json.dumps(stages)}])
+    (run,) = runs(store)
+    said = {stage.label: stage.more.split(" · ")[4:] for stage in run.stages}
+    assert said == {
+        "probe": ["6.00 clips per second of a worker", "8.0 MB read"],
+        "write": ["3.00 clips per second of a worker", "4.5 MB written"],
+    }
 
 
 def test_the_counts_are_the_store_s_and_add_up(store: Store, facts: dict[str, Any], page: str) -> None:

@@ -1,5 +1,6 @@
 """The whole pipeline on real files: counts add up, runs are the same wherever they ran, nothing is done twice."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -383,10 +384,14 @@ def test_a_second_run_at_once_is_refused_in_a_sentence(store, material):
 
 
 def test_each_run_is_on_record(curated):
-    (run,) = Store.open(curated).read("runs").to_pylist()
+    opened = Store.open(curated)
+    (run,) = opened.read("runs").to_pylist()
     assert run["state"] == "finished"
     assert '"ok": 3' in run["counts"]
     assert "ultrafast" in run["recipe"]
+    read = sum(row["bytes"] or 0 for row in opened.read("sources", ["bytes"]).to_pylist())
+    written = sum(len(mp4) for _, mp4 in opened.read_media(opened.read("clips", ["clip_id"])["clip_id"].to_pylist()))
+    assert json.loads(run["stage_bytes"]) == {"clips": written, "inputs": read}
 
 
 @pytest.mark.exhaustive

@@ -39,6 +39,7 @@ def films(tmp_path_factory) -> list[Path]:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_a_store_that_fails_in_every_way_loses_nothing_and_doubles_nothing(object_store, films, tmp_path):
     bucket = object_store.bucket("faulty", *films)
     with object_store.faults(*EVERYTHING):
@@ -70,9 +71,10 @@ def test_a_remote_film_is_fetched_once_and_its_requests_are_counted(object_store
     assert summary.remote_bytes == size == sum(line.received for line in asked)
     told = status.read(store.uri)[-1]  # the first: of curation, and of annotating after it
     assert told["state"] == "finished"
-    (row,) = store.read("runs", ["stages"], "command = 'curate'").to_pylist()
+    (row,) = store.read("runs", ["stages", "stage_bytes"], "command = 'curate'").to_pylist()
     stages = json.loads(row["stages"])
     assert stages["probe"]["bytes_in"] == size
+    assert json.loads(row["stage_bytes"])["inputs"] == 0, "they are of no disk"
     assert stages["scan"]["bytes_in"] == stages["cut"]["bytes_in"] == 0
     assert (stages["probe"]["tasks"], stages["scan"]["tasks"], stages["write"]["tasks"]) == (2, 2, 1)
     for name in ("probe", "scan", "cut"):
@@ -118,6 +120,7 @@ def test_annotating_stored_clips_tells_what_it_read(object_store, films):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_keys_are_written_nowhere(object_store, films, tmp_path):
     """The recipe names the variable that holds the key. Afterwards all that the run wrote and said is searched."""
     bucket = object_store.bucket("secret", films[0])

@@ -19,7 +19,7 @@ from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents
 from tests.pipelines.hosts import ROUTER, Cluster, Network, NoClockError, NoNamespacesError
 from tests.pipelines.object_store import ObjectStore, environment
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.waits]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.always, pytest.mark.waits]
 FILMS = 6
 FETCH_S = 5.0  # of a film, so that the run is long enough to be disturbed
 
@@ -67,7 +67,6 @@ def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.always
 def test_a_link_that_drops_and_a_host_that_dies_change_nothing(server, cluster_of, tmp_path):
     cluster = cluster_of()
     (tmp_path / "films").mkdir()

@@ -36,6 +36,7 @@ def bucket(object_store, films) -> str:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_films_of_an_object_store_become_the_clips_they_are(bucket, films, tmp_path):
     """The same rows and bytes as from the same files on a disk, in a store that is remote too."""
     store = f"{bucket}/store"
