@@ -8,6 +8,7 @@ memory beyond what importing takes, the largest so far, and MiB of temporary fil
 one object more takes.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -117,8 +118,11 @@ def resident() -> float:
 
 def temporary() -> int:
     """Bytes of files without a name that this process holds open."""
-    held = [p for p in Path("/proc/self/fd").iterdir() if "(deleted)" in os.readlink(p)]
-    return sum(os.stat(p).st_size for p in held)
+    found = 0
+    for held in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # what lists this folder is in it
+            found += held.stat().st_size if "(deleted)" in os.readlink(held) else 0
+    return found
 
 
 if __name__ == "__main__":
