@@ -1,5 +1,6 @@
 """Files of folders and of those below them, linked ones too, each folder once: a link may lead round in a circle."""
 
+import contextlib
 import glob
 import os
 import re
@@ -24,30 +25,38 @@ class Folders:
         hidden_too = any(part.startswith(".") for part in pattern.split("/"))
         folders = [root] if self._is_new(root, pattern) else []
         while folders:
-            for entry in self._inside(folder := folders.pop()):
-                path = os.path.join(folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    if hidden_too or not entry.name.startswith("."):
-                        folders += [path] if self._is_new(path, pattern) else []
-                    elif not pattern:
-                        self._skip(path, "a hidden folder")
-                elif entry.is_symlink() and os.path.isdir(path):
-                    self._links.append((path, pattern))
+            folder, inner, links = folders.pop(), list[str](), list[str]()
+            for path, kind in self._inside(folder):
+                if kind == "folder":
+                    inner.append(path)
+                elif kind == "link":
+                    links.append(path)
                 elif matches is None or matches(path):
                     yield path
+            self._links += [(path, pattern) for path in sorted(links)]
+            for path in sorted(inner):
+                if hidden_too or not path.rsplit("/", 1)[-1].startswith("."):
+                    folders += [path] if self._is_new(path, pattern) else []
+                elif not pattern:
+                    self._skip(path, "a hidden folder")
 
     def linked(self) -> Iterator[str]:
         """Yield inputs of the linked folders that were met; call it when everything that was named is walked."""
         while self._links:
             yield from self.files(*self._links.popleft())
 
-    def _inside(self, folder: str) -> list[os.DirEntry[str]]:
+    def _inside(self, folder: str) -> Iterator[tuple[str, str]]:
+        """Yield (path, "file", "folder" or "link" to a folder) in no order: there may be a hundred million files."""
         try:
             with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda e: e.name)
+                for entry in entries:
+                    path = os.path.join(folder, entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        yield path, "folder"
+                    else:
+                        yield path, "link" if entry.is_symlink() and os.path.isdir(path) else "file"
         except OSError as error:
             self._skip(folder, f"a folder that cannot be read ({error.strerror})")
-            return []
 
     def _is_new(self, folder: str, pattern: str) -> bool:
         """Note a folder as walked, by where it is on the disk; report one that was walked under another name."""
@@ -62,6 +71,19 @@ class Folders:
         if self._walked[key] != folder:
             self._skip(folder, "a link to a folder that is read already")
         return False
+
+
+def matching(pattern: str) -> Iterator[str]:
+    """Yield what a glob without `**` matches, as Python's does; of one folder with many files, in no order."""
+    folder = os.path.dirname(pattern)
+    if glob.has_magic(folder):
+        yield from glob.iglob(pattern)
+        return
+    matches = re.compile(as_regex(pattern)).fullmatch
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if matches(path := os.path.join(folder, entry.name)):
+                yield path
 
 
 def fixed_part(pattern: str) -> str:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -119,7 +119,7 @@ class Inputs:
     """
 
     files: Sequence[Input]
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: Collection[Skipped] = ()
     repeated_ids: RepeatedIds = RepeatedIds()
     unread_columns: dict[str, list[str]] = field(default_factory=dict)
 
@@ -131,7 +131,14 @@ class Inputs:
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
         """Return (reason, number of files) of skipped files, the most frequent first."""
-        return sorted(Counter(s.reason for s in self.skipped).items(), key=lambda pair: (-pair[1], pair[0]))
+        return by_reason(self.skipped)
+
+
+def by_reason(skipped: Collection[Skipped]) -> list[tuple[str, int]]:
+    """Return (reason, number of files) of skipped files, the most frequent first."""
+    known: Counter[str] | None = getattr(skipped, "by_reason", None)  # `SkippedFiles` counted them
+    counts = Counter(s.reason for s in skipped) if known is None else known
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def protocol_of(uri: str, allow_http: bool) -> str:

@@ -5,12 +5,11 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from reelwright.curation import usage
 from reelwright.curation.extras import install_for_protocol
+from reelwright.curation.ingest.bucket import listed
 from reelwright.curation.ingest.collector import Collector
-from reelwright.curation.ingest.folders import Folders, fixed_part
+from reelwright.curation.ingest.folders import Folders, fixed_part, matching
 from reelwright.curation.ingest.inputs import (
     FILE,
     WEB,
@@ -20,11 +19,13 @@ from reelwright.curation.ingest.inputs import (
     ManifestConfig,
     RepeatedIds,
     Skipped,
+    by_reason,
     is_unicode,
     protocol_of,
 )
 from reelwright.curation.ingest.manifests import plain_addresses, read_manifest
 from reelwright.curation.ingest.repeated import repeated_ids
+from reelwright.curation.ingest.skipped import SkippedFiles
 from reelwright.curation.ingest.suffixes import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -37,14 +38,12 @@ from reelwright.curation.media.sniff import file_looks_like
 from reelwright.curation.signed import address
 
 EMPTY_LIST = "a list without a row"
-LISTED_AT_ONCE = 1000
-"""Names in one answer of an object store: libraries do not say how many they asked for."""
 
 
 class NothingFound(IngestError):
     """No input at all; `skipped` lists the files there were instead."""
 
-    def __init__(self, message: str, skipped: list[Skipped]) -> None:
+    def __init__(self, message: str, skipped: Collection[Skipped]) -> None:
         super().__init__(message)
         self.skipped = skipped
 
@@ -74,15 +73,16 @@ def list_inputs(
     for item in finder.resolve(names):
         collector.add(item)
     files = collector.done()
+    finder.skipped.close()
     if not len(files):
-        raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
+        raise NothingFound(_nothing(names, finder.skipped), finder.skipped)
     repeated = repeated_ids(files)
     if repeated and config.repeated_ids == "refuse":
         raise IngestError(
             f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
         )
     unread = {path: sorted(columns) for path, columns in finder.unread.items()}
-    return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
+    return Inputs(files, finder.skipped, repeated, unread)
 
 
 def ids_in_words(repeated: RepeatedIds) -> str:
@@ -94,9 +94,9 @@ def ids_in_words(repeated: RepeatedIds) -> str:
     )
 
 
-def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
+def reasons_in_words(skipped: Collection[Skipped], most: int = 5) -> str:
     """Return `12 × not a video by its name (.jpg); 3 × hidden`: reasons for skipping, the most frequent first."""
-    counts = Inputs([], list(skipped)).skipped_by_reason()
+    counts = by_reason(skipped)
     words = [f"{count} × {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
     return "; ".join(words + ([f"{others} × something else"] if others else []))
@@ -120,9 +120,9 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     return lines
 
 
-def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
-    empty = [s.path for s in skipped if s.reason == EMPTY_LIST]
-    if empty and len(empty) == len(skipped):
+def _nothing(names: Sequence[str], skipped: Collection[Skipped]) -> str:
+    if set(dict(by_reason(skipped))) == {EMPTY_LIST}:
+        empty = [s.path for s in skipped]
         lists = "list is empty: it has" if len(empty) == 1 else "lists are empty: they have"
         return f"{', '.join(empty)}: the {lists} no row; give a row for each video, under a header such as uri,caption"
     passed = f"; skipped: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
@@ -135,7 +135,7 @@ class _Finder:
     def __init__(self, allow_http: bool, config: ManifestConfig, images: bool, collector: Collector) -> None:
         self.allow_http, self.config = allow_http, config
         self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
-        self.skipped: list[Skipped] = []
+        self.skipped = SkippedFiles()
         self.unread: dict[str, set[str]] = {}
         self._collector = collector
         self._folders = Folders(self._skip)
@@ -189,7 +189,7 @@ class _Finder:
         if "**" in pattern.split("/"):
             yield from self._videos(self._folders.files(fixed_part(pattern), pattern))
             return
-        for match in glob.iglob(pattern):
+        for match in matching(pattern):
             if os.path.isdir(match):
                 self._skip(match, "a folder that a glob matches; name it, or use **")
             elif self._is_video(match):
@@ -206,7 +206,7 @@ class _Finder:
         return not reason
 
     def _skip(self, path: str, reason: str) -> None:
-        self.skipped.append(Skipped(path, reason))
+        self.skipped.add(path, reason)
 
     def _remote(self, uri: str) -> Iterator[Input]:
         uri = address(uri)
@@ -218,14 +218,16 @@ class _Finder:
             yield Input(uri)
             return
         try:
-            files, root, names = _listed(uri)
+            import fsspec
+
+            files, root = fsspec.core.url_to_fs(uri)
+            for name in listed(files, protocol, root):
+                if name == root or self._is_video(name, local=False):
+                    yield Input(files.unstrip_protocol(name))
         except ImportError as error:
             raise IngestError(f"{protocol}:// needs a package ({error}); {install_for_protocol(protocol)}") from error
         except Exception as error:
             raise IngestError(f"cannot list {uri}: {error}") from error
-        for name in names:
-            if name == root or self._is_video(name, local=False):
-                yield Input(files.unstrip_protocol(name))
 
 
 def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
@@ -273,20 +275,3 @@ def _shown(suffix: str) -> str:
     if not suffix:
         return "no suffix"
     return suffix if len(suffix) <= 9 and suffix[1:].isprintable() and " " not in suffix else "an odd suffix"
-
-
-def _listed(uri: str) -> tuple[Any, str, list[str]]:
-    """(file system, the URI's path in it, files it names): one, all below a folder, or all that match a glob."""
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(uri)
-    usage.note_request()
-    if files.isfile(root):
-        return files, root, [root]
-    if glob.has_magic(root):
-        found = files.glob(root, detail=True)
-        names = [name for name, info in found.items() if info["type"] == "file"]
-    else:
-        names = files.find(root)
-    usage.note_request(2 + len(names) // LISTED_AT_ONCE)
-    return files, root, names

@@ -126,7 +126,7 @@ def _open(uri: str, block_bytes: int) -> Any:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(link_of(uri))
-    return count_reads(uri, _patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes)))
+    return count_reads(uri, patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes)))
 
 
 def count_reads(uri: str, file: Any) -> Any:
@@ -144,7 +144,7 @@ def _counted(uri: str, fetch_range: Callable[..., bytes]) -> Callable[..., bytes
     """Count the requests for ranges of a file, and ask again where a server fails for a while."""
 
     def counted(start: int, end: int, *rest: Any, **more: Any) -> bytes:
-        found = _patiently(uri, lambda: fetch_range(start, end, *rest, **more))
+        found = patiently(uri, lambda: fetch_range(start, end, *rest, **more))
         usage.note_request(1, len(found))
         return found
 
@@ -162,7 +162,7 @@ def _counted_reads(read: Callable[..., bytes]) -> Callable[..., bytes]:
     return counted
 
 
-def _patiently(uri: str, ask: Callable[[], Found]) -> Found:
+def patiently(uri: str, ask: Callable[[], Found]) -> Found:
     """Ask an object store until it answers: its being busy passes, and so do broken connections.
 
     The time of waiting is progress: the process is not stuck. Servers of the web are asked once.

@@ -28,6 +28,15 @@ BASE_CRF, CRF_HALVES = 18, 6
 TYPICAL_CLIP_S = 5.0
 READ_BYTES, PART_BYTES = 4 << 20, 5 << 20  # of one request: of an input, and of an upload
 WRITES_PER_COMMIT = 12  # requests beside the clips themselves: rows, manifests and the lock
+FOOTAGE = """
+select count(*) as files,
+    coalesce(sum(duration_s::double), 0) / 3600 as hours,
+    coalesce(sum(duration_s::double * fps * width * height), 0) / 1e6 as megapixels,
+    coalesce(sum(bytes), 0)::bigint as num_bytes,
+    coalesce(sum(bytes) filter (where contains(uri, '://')), 0)::bigint as remote_bytes,
+    count(*) filter (where contains(uri, '://')) as remote_files
+from sources where state = 'ok'
+"""
 
 
 @dataclass(frozen=True)
@@ -178,9 +187,8 @@ def measured(store: Store, annotators: Mapping[str, Computes], prices: Prices) -
                       if "usage" in store.schema("runs").names else
                       ["command", "stages", "stage_seconds", "stage_bytes"]).to_pylist()  # fmt: skip
     curated = [json.loads(r["stages"]) for r in runs if r["command"] == "curate" and r["stages"]]
-    columns = ["uri", "bytes", "duration_s", "fps", "width", "height"]
-    clips = store.read("clips", ["clip_id"]).num_rows
-    footage = Footage.of(store.read("sources", columns, filter="state = 'ok'").to_pylist(), clips)
+    clips = store.count("clips")
+    footage = stored_footage(store, clips)
     if not curated or not footage.hours:
         return None
     stages = {name: Work() for name in ("probe", "scan", "cut", "annotate", "write", "store")}
@@ -195,6 +203,11 @@ def measured(store: Store, annotators: Mapping[str, Computes], prices: Prices) -
         footage, stages, f"as {count} of this store took; cut contains the annotators that share its decode",
         unstated=_unstated(annotators, prices),
     )  # fmt: skip
+
+
+def stored_footage(store: Store, clips: int) -> Footage:
+    """Sum up the sources of a store that were cut, as `Footage.of` does. clips: their number."""
+    return Footage(**store.sql(FOOTAGE).to_pylist()[0], clips=clips)
 
 
 def _of_stage(figures: Mapping[str, float], is_remote: bool) -> Work:

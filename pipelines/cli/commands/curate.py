@@ -12,6 +12,8 @@ from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.cli.commands.annotate import failed_before_in_words, postponed_lines, unmeasured_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from reelwright.curation.ingest.inputs import Inputs, Skipped
     from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary
@@ -80,9 +82,9 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
     return found
 
 
-def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
-    if wanted and skipped:
-        say(*(f"{printable(s.path)}\t{s.reason}" for s in skipped))
+def _say_skipped(skipped: "Collection[Skipped]", wanted: bool) -> None:
+    for one in skipped if wanted else ():
+        say(f"{printable(one.path)}\t{one.reason}")
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
-from reelwright.pipelines.curate.account import Account, Footage, Work, expected, measured
+from reelwright.pipelines.curate.account import Account, Footage, Work, expected, measured, stored_footage
 from reelwright.pipelines.curate.plan import make_plan
 from reelwright.pipelines.curate.price import price_lines, usd_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
@@ -126,6 +127,24 @@ def test_a_store_that_ran_is_priced_by_what_its_runs_took(tmp_path: Path) -> Non
     total = rows_of(after.splitlines(), "cost of 0.00 hours (2 files), as 1 run of this store took")["total"]
     assert total[0] == pytest.approx(sum(w.cpu_s for w in account.stages.values()), abs=0.1)
     assert total[-1] == pytest.approx(total[0], abs=0.1), "a second for a dollar"
+
+
+def test_footage_of_a_store_is_the_sum_of_its_sources(tmp_path: Path) -> None:
+    store, md5s = Store.open(tmp_path / "store", create=True), [f"{n:032x}" for n in range(5)]
+    assert stored_footage(store, 0) == Footage(clips=0)
+    rows = [
+        {**DAY, "md5": md5s[0], "state": "ok"},
+        {**DAY, "md5": md5s[1], "state": "ok", "uri": "/films/a.mp4", "bytes": 3 << 40, "fps": 29.97},
+        {**DAY, "md5": md5s[2], "state": "ok", "uri": "gs://b/c.mp4", "duration_s": None},
+        {**DAY, "md5": md5s[3], "state": "failed", "uri": "s3://b/failed.mp4"},
+        {**DAY, "md5": md5s[4], "state": "ok", "uri": "s3://b/d.mp4", "fps": None, "bytes": None},
+    ]
+    store.append("sources", rows)
+    expected = Footage.of([row for row in rows if row["state"] == "ok"], 7)
+    found = stored_footage(store, 7)
+    assert (found.files, found.remote_files, found.clips) == (4, 3, 7)
+    for field in fields(Footage):
+        assert getattr(found, field.name) == pytest.approx(getattr(expected, field.name), rel=1e-6), field.name
 
 
 def test_the_prices_that_come_with_the_code_load() -> None:
