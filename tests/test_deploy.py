@@ -92,11 +92,13 @@ def test_the_job_of_kubernetes_has_its_form_and_takes_keys_from_a_secret():
 @pytest.mark.parametrize("name", ["rayjob.yaml", "cluster.yaml"])
 def test_the_page_s_group_of_gpus_fits_the_file_that_it_is_added_to(name):
     """As its reader puts it: at the end of the job's groups, and beside the launcher's other types."""
-    first = {"rayjob.yaml": "- groupName: gpu", "cluster.yaml": "gpu:"}[name]
+    first, before, indent = {
+        "rayjob.yaml": ("- groupName: gpu", "", 6),
+        "cluster.yaml": ("gpu:", "head_node_type:", 2),
+    }[name]
     (block,) = (b.text for b in blocks("yaml", document=ROOT / "docs" / "cluster.md") if b.text.startswith(first))
     text = (DEPLOY / name).read_text()
-    place = {"rayjob.yaml": len(text), "cluster.yaml": text.index("head_node_type:")}[name]
-    indent = {"rayjob.yaml": 6, "cluster.yaml": 2}[name]
+    place = text.index(before) if before else len(text)
     added = yaml.safe_load(text[:place] + textwrap.indent(block, " " * indent) + "\n" + text[place:])
     if name == "rayjob.yaml":
         jsonschema.validate(added, RAY_JOB)

@@ -226,7 +226,7 @@ def test_failures_are_grouped_by_what_they_say_but_for_numbers(facts: dict[str, 
 def test_duplicates_runs_crops_and_words_are_told(page: str) -> None:
     text = Reader(page).text
     assert "0 2 3 MB /f/copy 0 /f/copy 1" in text
-    took = "1 min 15 s clips 9 clips per second 0.12 probe 1.5 s cut 4.5 s"
+    took = "1 min 15 s clips 9 clips per second 0.12 probe 1.5 s 2 tasks"
     assert f"2026-01-02 03:04 UTC curate good finished {took}" in text
     assert "64×48 → 64×36 1" in text
     assert "whole picture 8" in text
