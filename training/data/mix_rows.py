@@ -54,7 +54,7 @@ def training_rows(store: Store, snapshot: str, data: DataConfig, *, hashes: bool
     Raises:
         TrainError: a snapshot has no clips, or was frozen before the store had the captions that are asked for.
     """
-    return ordered_rows(_rows_of(store, snapshot, data, hashes=hashes))
+    return ordered_rows(_alike(_rows_of(store, snapshot, data, hashes=hashes)))
 
 
 def ordered_rows(tables: Iterator[pa.Table]) -> pa.Table:
@@ -101,20 +101,32 @@ def media_reader(store: Store, versions: Sequence[int]) -> Callable[[Sequence[st
     return lambda ids: dict(media_in_turn(store, ids, versions))
 
 
-def _rows_of(store: Store, snapshot: str, data: DataConfig, *, hashes: bool) -> Iterator[pa.Table]:
-    """Yield rows of one schema, in any order, some at a time; of a mix with SNAPSHOT."""
-    first: pa.Schema | None = None
+def _rows_of(store: Store, snapshot: str, data: DataConfig, *, hashes: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (snapshot, rows) in any order, some at a time; of a mix with SNAPSHOT."""
     snapshots = pinned(store, snapshot, data)
     if data.mix:
         _refuse_unlike(store, snapshots, data.caption_column)
     more = FRAMES if len({one.clips_version for one in snapshots.values()}) > 1 else ()
     for place, name in enumerate(snapshots):
-        for own in row_batches(store, name, data.caption_column, data.caption_kinds, more=more, hashes=hashes):
-            numbers = pa.array(np.full(len(own), place, np.int16))
-            rows = own.append_column(SNAPSHOT, numbers) if data.mix else own
-            first = first or _large(rows.schema)
-            _refuse_unfit(rows.schema, first, name, next(iter(snapshots)))
-            yield rows.cast(first).combine_chunks()
+        for rows in row_batches(store, name, data.caption_column, data.caption_kinds, more=more, hashes=hashes):
+            numbers = pa.array(np.full(len(rows), place, np.int16))
+            yield name, rows.append_column(SNAPSHOT, numbers) if data.mix else rows
+
+
+def _alike(parts: Iterable[tuple[str, pa.Table]]) -> Iterator[pa.Table]:
+    """Give all rows the types of the first ones."""
+    first, schema = "", pa.schema([])
+    for name, rows in parts:
+        if not first:
+            first, schema = name, _large(rows.schema)
+        for field in rows.schema:
+            own = schema.field(field.name).type
+            if field.type != own and not _fits(field.type, own):
+                raise TrainError(
+                    f"the column {field.name} holds {field.type} in snapshot {name} and {own} in {first}; freeze the "
+                    "older one again, so that both pin one form of the clips"
+                )
+        yield rows.cast(schema).combine_chunks()
 
 
 def _large(schema: pa.Schema) -> pa.Schema:
@@ -133,16 +145,6 @@ def _refuse_unlike(store: Store, snapshots: Mapping[str, Snapshot], column: str)
             f"snapshot {lacking[0]} was frozen before the clips had the column {column!r} (data.caption_column), which "
             f"{other} has; freeze its query again under another name, or set data.caption_column to one that both have"
         )
-
-
-def _refuse_unfit(schema: pa.Schema, first: pa.Schema, name: str, other: str) -> None:
-    for field in schema:
-        own = first.field(field.name).type
-        if field.type != own and not _fits(field.type, own):
-            raise TrainError(
-                f"the column {field.name} holds {field.type} in snapshot {name} and {own} in {other}; freeze the older "
-                "one again, so that both pin one form of the clips"
-            )
 
 
 def _fits(a: pa.DataType, b: pa.DataType) -> bool:
