@@ -57,8 +57,8 @@ class _Rows:
 
     def until(self, number: int, most: int | None = None) -> pa.Table:
         """Take the rows below a number, about `most` of them at most."""
-        parts = []
-        while most is None or sum(map(len, parts)) < most:
+        parts = list[pa.RecordBatch]()
+        while most is None or sum(len(part) for part in parts) < most:
             if not self._held:
                 self._held = next(self._batches, None)
                 if self._held is None:

@@ -44,16 +44,19 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     ids, sources = _column(rows, "clip_id"), _column(rows, "source_md5")
     held_out_by, held = hold_out(mix, ids, sources, fit.usable, data.holdout)
     state, unused = _states(rows, fit.usable, held, mix), dict(fit.unused)
-    if twice := int((fit.usable & (state == UNUSED)).sum()):
+    counts = np.zeros(3, np.int64)
+    for here in stretches(len(rows)):
+        counts += np.bincount(state[here], minlength=3)
+    train = int(counts[TRAINED])
+    if twice := int(counts[UNUSED]) - sum(unused.values()):
         unused[OVERLAPPING] = twice
-    train = int((state == TRAINED).sum())
     if not train:
         reasons = "; ".join(f"{n} {reason}" for reason, n in unused.items()) or "the snapshot is empty"
         raise TrainError(f"no clip of the snapshot can be trained on ({reasons}); change data.frames or tasks")
     chances = _chances(fit.can, np.array([getattr(tasks, t) for t in names]), _size_weights(data, fit.can.shape[2]))
     draws = _draws(rows, state, train, mix)
     facts = Facts(
-        clips=len(rows), train=train, held_out=int((state == HELD_OUT).sum()), held_out_by=held_out_by,
+        clips=len(rows), train=train, held_out=int(counts[HELD_OUT]), held_out_by=held_out_by,
         enlarged=fit.enlarged, unused=unused, failed=tuple(sorted(failed)),
         chances=chances.tolist(), expected=_expected(draws, fit, chances, names).tolist(),
         parts=mix.facts(state == TRAINED, state == HELD_OUT) if mix else (),

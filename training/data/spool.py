@@ -124,7 +124,7 @@ class _Column:
     def __init__(self, kind: pa.DataType) -> None:
         self.kind, self.rows, self._nulls, self._end = kind, 0, 0, 0
         self._valid = _Bits()
-        self._values: _Bytes | _Bits = _Bits() if pa.types.is_boolean(kind) else _Bytes()
+        self._values, self._flags = _Bytes(), _Bits()
         is_text = pa.types.is_large_string(kind)
         self._offset = np.int64 if is_text else np.int32 if pa.types.is_list(kind) else None
         self._offsets = _Bytes()
@@ -145,7 +145,7 @@ class _Column:
         elif self._child:
             self._child.add(array.flatten())
         elif pa.types.is_boolean(self.kind):
-            self._values.add(array.fill_null(False).to_numpy(zero_copy_only=False))
+            self._flags.add(array.fill_null(False).to_numpy(zero_copy_only=False))
         else:
             width = self.kind.bit_width // 8
             data = memoryview(array.buffers()[1] or b"")
@@ -169,7 +169,8 @@ class _Column:
         if self._offset:
             buffers.append(self._offsets.buffer())
         if not self._child:
-            buffers.append(self._values.buffer())
+            values = self._flags if pa.types.is_boolean(self.kind) else self._values
+            buffers.append(values.buffer())
         children = [self._child.array()] if self._child else None
         return pa.Array.from_buffers(self.kind, self.rows, buffers, self._nulls, children=children)
 
