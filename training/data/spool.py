@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def scratch(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     if size <= IN_MEMORY:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(prefix="reel-") as file:
-        file.truncate(size)
+        _reserve(file.fileno(), size)
         return np.frombuffer(_mapped(file.fileno(), size, mmap.PROT_READ | mmap.PROT_WRITE), dtype).reshape(shape)
 
 
@@ -173,6 +174,14 @@ class _Column:
             buffers.append(values.buffer())
         children = [self._child.array()] if self._child else None
         return pa.Array.from_buffers(self.kind, self.rows, buffers, self._nulls, children=children)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Lengthen a file; a full disk is an error here, and would be a signal when a page is written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
 
 
 def _mapped(file: int, size: int, protection: int) -> mmap.mmap:
