@@ -1,13 +1,14 @@
 """The cost of a plan of many clips: to make once, and for each rank to start on.
 
-    python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
+    python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes
     python -m benchmarks.plan_scale --store [CLIPS …]              # what reading a snapshot takes, too
 
-Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`),
-as the first rank does once. Then a process of its own maps the file, makes the schedule and its first step (`start`),
-as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). With
-`--store`, the rows are put into a store, a third of the clips with captions of their own, a third with their source's,
-and read back as a run reads its snapshot's (`read`). Prints `name value` lines: seconds of CPU and wall, MiB of the
+Synthetic rows with three captions each, as they are once read from a store, in no order and some at a time, are made
+into a plan and a file (`build`), as the first rank does once; making up the rows is not counted. Then a process of its
+own maps the file, makes the schedule and its first step (`start`), as every rank does at each start; another goes on
+after a million draws without knowing its place (`resume`). With `--store`, the rows are put into a store, a third of
+the clips with captions of their own, a third with their source's, and read from it into a plan and a file (`make`), as
+the first rank does where the store has all samples. Prints `name value` lines: seconds of CPU and wall, MiB of the
 file, and MiB of resident memory beyond what importing takes, mapped pages included.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ import pyarrow as pa
 import pyarrow.compute
 
 from reelwright.curation.store import Store
-from reelwright.training.data.plan import plan_of, read_plan, write_plan
-from reelwright.training.data.rows import snapshot_rows
+from reelwright.training.data.mix_rows import ordered_rows, training_rows
+from reelwright.training.data.plan import read_plan, write_plan
+from reelwright.training.data.plan_making import plan_of
+from reelwright.training.data.rows import hashed
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe_file import load_recipe
 
@@ -34,6 +38,8 @@ RECIPE = Path(__file__).parent.parent / "configs/train/stage4-all-480p.yaml"
 SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))
 CAPTIONS = 3
 LATE = 1_000_000  # draws
+ROWS = 32_768  # made up at a time
+SCATTER = 2_654_435_761  # a prime: ids in no order, each once
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
             path = Path(folder) / "clips.arrow"
             if of_store:
                 measured(f"plan_scale.{clips}", "fill", path, str(clips))
-                measured(f"plan_scale.{clips}", "read", path)
+                measured(f"plan_scale.{clips}", "make", path)
                 continue
             measured(f"plan_scale.{clips}", "build", path, str(clips))
             print(f"plan_scale.{clips}.file_mib {path.stat().st_size / 2**20:.0f}")
@@ -61,17 +67,17 @@ def measured(name: str, what: str, path: Path, *more: str) -> None:
 
 
 def part(what: str, path: Path, clips: int) -> dict[str, float]:
-    recipe = load_recipe(RECIPE)
-    made = rows(clips) if what in ("build", "fill") else None
-    store = Store.open(path.parent / "store", create=True) if what in ("fill", "read") else None
+    recipe, made = load_recipe(RECIPE), MadeUp(clips)
     idle, wall, cpu = resident(), time.monotonic(), time.process_time()
-    if store is not None:
-        if made is not None:
-            fill(store, made)
-        else:
-            assert len(snapshot_rows(store, "all"))
-    elif made is not None:
-        write_plan(plan_of(made, recipe.data, recipe.tasks).with_hashes(), path, {})
+    if what == "fill":
+        store = Store.open(path.parent / "store", create=True)
+        fill(store, pa.concat_tables(made.tables()).combine_chunks())
+    elif what == "make":
+        rows = training_rows(Store.open(path.parent / "store"), "all", recipe.data, hashes=True)
+        write_plan(plan_of(rows, recipe.data, recipe.tasks), path, {})
+    elif what == "build":
+        rows = ordered_rows(with_hashes(table) for table in made.tables())
+        write_plan(plan_of(rows, recipe.data, recipe.tasks), path, {})
     else:
         schedule = Schedule(read_plan(path), recipe.data, recipe.tasks, recipe.model, recipe.seed)
         late = what == "resume" and LATE // schedule.block
@@ -81,7 +87,13 @@ def part(what: str, path: Path, clips: int) -> dict[str, float]:
         for micro in schedule.step(step):
             for draw in micro.samples:
                 schedule.captions_of(draw.row)
+    cpu, wall = cpu + made.cpu_s, wall + made.wall_s
     return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "mib": resident() - idle}
+
+
+def with_hashes(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("captions")
+    return table.set_column(at, "captions", hashed(table.column("captions").combine_chunks()))
 
 
 def fill(store: Store, made: pa.Table) -> None:
@@ -114,19 +126,33 @@ def resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def rows(clips: int) -> pa.Table:
-    rng = np.random.default_rng(0)
-    sizes = np.array(SHAPES)[rng.choice(len(SHAPES), clips, p=(0.7, 0.15, 0.05, 0.1))]
-    numbers = pa.array(np.arange(clips))
-    ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.large_string()), 24, "0")
-    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.large_string()), 40, "x")
-    offsets = pa.array(np.arange(0, CAPTIONS * clips + 1, CAPTIONS, dtype=np.int32))
-    return pa.table({
-        "clip_id": ids, "source_md5": pa.compute.utf8_slice_codeunits(ids, 0, 23),
-        "width": sizes[:, 0], "height": sizes[:, 1], "weight": rng.lognormal(size=clips), "fps": np.full(clips, 24.0),
-        "num_frames": np.rint(24 * np.exp(rng.uniform(np.log(2), np.log(20), clips))).astype(np.int64),
-        "captions": pa.ListArray.from_arrays(offsets, texts),
-    })  # fmt: skip
+class MadeUp:
+    """Rows of clips, ids in no order, and what it took to make them up."""
+
+    def __init__(self, clips: int) -> None:
+        self.clips, self.cpu_s, self.wall_s = clips, 0.0, 0.0
+
+    def tables(self) -> Iterator[pa.Table]:
+        for first in range(0, self.clips, ROWS):
+            cpu, wall = time.thread_time(), time.monotonic()
+            table = self._table(first, min(first + ROWS, self.clips))
+            self.cpu_s, self.wall_s = self.cpu_s + time.thread_time() - cpu, self.wall_s + time.monotonic() - wall
+            yield table
+
+    def _table(self, first: int, last: int) -> pa.Table:
+        rng, clips = np.random.default_rng(first), last - first
+        sizes = np.array(SHAPES)[rng.choice(len(SHAPES), clips, p=(0.7, 0.15, 0.05, 0.1))]
+        numbers = pa.array(np.arange(first, last) * SCATTER % self.clips)
+        ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.large_string()), 24, "0")
+        told = pa.array(np.arange(CAPTIONS * first, CAPTIONS * last)).cast(pa.large_string())
+        offsets = pa.array(np.arange(0, CAPTIONS * clips + 1, CAPTIONS, dtype=np.int32))
+        return pa.table({
+            "clip_id": ids, "source_md5": pa.compute.utf8_slice_codeunits(ids, 0, 23),
+            "width": sizes[:, 0], "height": sizes[:, 1], "weight": rng.lognormal(size=clips),
+            "fps": np.full(clips, 24.0),
+            "num_frames": np.rint(24 * np.exp(rng.uniform(np.log(2), np.log(20), clips))).astype(np.int64),
+            "captions": pa.ListArray.from_arrays(offsets, pa.compute.utf8_lpad(told, 40, "x")),
+        })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from reelwright.curation.store import clip_media, snapshot_query
+from reelwright.curation.store import clip_media, snapshot_query, snapshot_stream
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes
 from reelwright.curation.store.given_weights import GivenWeights
@@ -152,6 +152,18 @@ class Snapshots:
             yield snapshot_query.with_clip_columns(
                 self.store, rows.slice(start, clip_media.LOOKUP_IDS), columns, clips_version=version
             )
+
+    def clip_batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the clips as they were when pinned, with clip_id and `weight`, in any order and in bounded memory.
+
+        Most of a table's rows are read in two passes over it, a few of them by their ids.
+        """
+        snapshot = self.show(name)
+        clips = self.store.dataset("clips", snapshot.clips_version).count_rows()
+        if snapshot.num_clips * SCAN_FROM < clips:
+            names = ["clip_id", *columns, "weight"]
+            return (batch.select(names) for batch in self.clips(name, columns))
+        return snapshot_stream.clip_batches(self.store, name, snapshot.clips_version, columns)
 
     def clips_table(self, name: str, columns: Sequence[str]) -> pa.Table:
         """Return the clips as they were when pinned, with `weight` and `position`, in order.

@@ -8,6 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reelwright.curation.keys.hashing import Hasher
+from reelwright.curation.keys.sorted_keys import KEY, shares
+from reelwright.curation.keys.sorter import Sorter
+from reelwright.training.data.spool import scratch, stretches
+
 SOURCES_HELD = 2  # whole sources are held out once that many are to be expected among them
 
 
@@ -23,24 +28,59 @@ def held_out(
     clips are. Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with
     the largest is left.
     """
-    clips, named = pa.array(clip_ids, pa.large_string()), pa.array(sources, pa.large_string())
-    units = pc.if_else(pc.fill_null(pc.not_equal(named, ""), False), named, clips).dictionary_encode()
-    count = len(units.dictionary)
-    by_source = share > 0 and count < len(units) and count >= SOURCES_HELD / share
-    chosen_by = units if by_source else clips.dictionary_encode()
-    names, of = chosen_by.dictionary, chosen_by.indices.to_numpy()
-    alive = np.bincount(of, weights=usable, minlength=len(names)) > 0
+    clips, named = _texts(clip_ids), _texts(sources)
+
+    def units(here: slice, by_source: bool) -> pa.Array:
+        ids, of = (column.slice(here.start, here.stop - here.start) for column in (clips, named))
+        return pc.if_else(pc.fill_null(pc.not_equal(of, ""), False), of, ids) if by_source else ids
+
+    by_source = share > 0 and _are_enough((units(here, True) for here in stretches(len(clips))), SOURCES_HELD / share)
     kind: Literal["source", "clip"] = "source" if by_source else "clip"
-    if share == 0 or alive.sum() < 2:
-        return kind, np.zeros(len(units), bool)
-    keys = hashes(name.as_py() for name in names)
-    chosen = np.asarray(keys < np.uint64(share * 2**64))
-    order = np.flatnonzero(alive)[np.argsort(keys[alive])]
-    if not chosen[order].any():
-        chosen[order[0]] = True
-    if chosen[order].all():
-        chosen[order[-1]] = False
-    return kind, chosen[of]
+    keys, held, alive = scratch(len(clips), np.uint64), scratch(len(clips), bool), list[np.uint64]()
+    if share == 0:
+        return kind, held
+    for here in stretches(len(clips)):
+        names = units(here, by_source).dictionary_encode()
+        keys[here] = hashes(name.as_py() for name in names.dictionary)[names.indices.to_numpy()]
+        some = keys[here][usable[here]]
+        alive += [some.min(), some.max()] if len(some) else []
+    if not alive or min(alive) == max(alive):
+        return kind, held
+    bound = np.uint64(share * 2**64)
+    for here in stretches(len(clips)):
+        held[here] = keys[here] < bound
+        if min(alive) >= bound:
+            held[here] |= keys[here] == min(alive)
+        if max(alive) < bound:
+            held[here] &= keys[here] != max(alive)
+    return kind, held
+
+
+def _texts(names: Sequence[str | None] | pa.Array) -> pa.Array:
+    return names.cast(pa.large_string()) if isinstance(names, pa.Array) else pa.array(names, pa.large_string())
+
+
+def _are_enough(units: Iterable[pa.Array], least: float) -> bool:
+    """Whether there are so many units, and some of several clips. units: of all clips, by stretches."""
+    names, keys, hasher = set[str](), Sorter(np.dtype(KEY)), Hasher()
+    is_repeated = False
+    for some in units:
+        own = some.unique()
+        is_repeated = is_repeated or len(own) < len(some)
+        if len(names) < least:
+            names.update(own.to_pylist())
+        if is_repeated and len(names) >= least:
+            return True
+        if not is_repeated:
+            keys.add(_records(*hasher(own)))
+    is_repeated = is_repeated or any(shares(part).any() for part in keys.parts())
+    return is_repeated and len(names) >= least
+
+
+def _records(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    out = np.empty(len(upper), KEY)
+    out["upper"], out["lower"] = upper, lower
+    return out
 
 
 def hashes(names: Iterable[str]) -> np.ndarray:

@@ -33,15 +33,26 @@ STAGE = "precompute"  # in `failures`
 
 
 def make_schedule(
-    store: Store, snapshot: str, recipe: TrainRecipe, *, left_out: Collection[str] | None = None
+    store: Store,
+    snapshot: str,
+    recipe: TrainRecipe,
+    *,
+    left_out: Collection[str] | None = None,
+    hashes: bool = False,
 ) -> Schedule:
     """Make the schedule of a recipe over a snapshot, without clips that `reel precompute` could not encode.
 
-    snapshot: empty where the recipe's `data.mix` names several. left_out: those of the run's beginning, where it goes
-    on: one that was encoded since would change every draw.
-    Raises TrainError when the snapshot has no clip that can be used.
+    Args:
+        store: that holds the snapshot.
+        snapshot: empty where the recipe's `data.mix` names several.
+        recipe: of the run.
+        left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
+        hashes: of captions, in place of their texts.
+
+    Raises:
+        TrainError: the snapshot has no clip that can be used.
     """
-    rows = training_rows(store, snapshot, recipe.data)
+    rows = training_rows(store, snapshot, recipe.data, hashes=hashes)
     if left_out is not None:
         return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
     schedule = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)

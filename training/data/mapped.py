@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
+
+from reelwright.training.data.spool import forget
+
+PIECE = 1 << 24  # bytes that are copied together
 
 
 def write_table(table: pa.Table, path: Path, note: str, metadata: dict[str, Any]) -> None:
@@ -20,11 +24,40 @@ def write_table(table: pa.Table, path: Path, note: str, metadata: dict[str, Any]
         metadata: can be written as JSON.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = table.combine_chunks().replace_schema_metadata({note: json.dumps(metadata)})
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.combine_chunks()
+    table = table.replace_schema_metadata({note: json.dumps(metadata)})
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with open(unfinished, "wb") as file, pa.ipc.new_file(_Pieces(file), table.schema) as writer:
         writer.write_table(table)
     os.replace(unfinished, path)
+
+
+class _Pieces:
+    """A file whose writer hands over columns whole: pages of mapped ones are let go as they are written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), PIECE):
+            self._file.write(view[start : start + PIECE])
+            forget()
+        return len(view)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leave it to whoever opened the file."""
 
 
 def map_table(path: Path, note: str) -> tuple[pa.Table, dict[str, Any]]:

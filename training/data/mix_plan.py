@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from reelwright.training.data.holdout import held_out
 from reelwright.training.data.mix_rows import FRAMES, SNAPSHOT
+from reelwright.training.data.spool import stretches, tally
 from reelwright.training.errors import TrainError
 
 
@@ -47,28 +48,36 @@ class MixedRows:
         """First row of each distinct clip."""
         return np.unique(self.clip, return_index=True)[1]
 
-    def draws(self, weights: np.ndarray, trained: np.ndarray) -> np.ndarray:
-        """Return each row's draws in a pass: each snapshot gets its share of as many draws as rows are trained on.
+    def rates(self, weights: np.ndarray) -> np.ndarray:
+        """Return by how much the weights of each snapshot are multiplied, so that they sum to its share.
+
+        weights: of the rows, 0 where a row is not trained on.
 
         Raises:
             TrainError: a snapshot has no clip that is trained on.
         """
-        sums = np.bincount(self.of, weights=np.where(trained, weights, 0), minlength=len(self.names))
+        sums = self._sums(weights)
         for name, total in zip(self.names, sums, strict=True):
             if not total > 0:
                 raise TrainError(
                     f"no clip of snapshot {name} can be trained on: all are too short, of unknown size, failed or held "
                     "out; change data.frames, tasks or data.holdout, or leave it out of data.mix"
                 )
-        return np.where(trained, weights, 0) * (self.shares / sums)[self.of] * trained.sum()
+        return self.shares / sums
 
     def facts(self, trained: np.ndarray, held: np.ndarray) -> tuple[dict[str, Any], ...]:
         """Return counts of each snapshot's rows."""
-        counts = [np.bincount(self.of, weights=w, minlength=len(self.names)) for w in (trained | True, trained, held)]
+        counts = [np.bincount(self.of, minlength=len(self.names)), self._sums(trained), self._sums(held)]
         return tuple(
             {"name": n, "share": float(s), "clips": int(a), "train": int(b), "held_out": int(c)}
             for n, s, a, b, c in zip(self.names, self.shares, *counts, strict=True)
         )
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        out = np.zeros(len(self.names))
+        for here in stretches(len(values)):
+            out = tally(out, self.of[here], values[here])
+        return out
 
 
 def hold_out(
@@ -81,12 +90,6 @@ def hold_out(
     np.logical_or.at(any_usable, mix.clip, usable)
     kind, held = held_out(ids.take(first), sources.take(first), any_usable, share)
     return kind, held[mix.clip]
-
-
-def sort_keys(rows: pa.Table) -> list[tuple[str, str]]:
-    """Return the order of a plan's rows."""
-    keys = [SNAPSHOT, "clip_id"] if SNAPSHOT in rows.schema.names else ["clip_id"]
-    return [(key, "ascending") for key in keys]
 
 
 def overlapping(rows: pa.Table, held: np.ndarray) -> np.ndarray:

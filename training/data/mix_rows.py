@@ -7,13 +7,16 @@ snapshot that it is drawn for has it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
+from reelwright.curation.keys.row_order import rows_in_order
 from reelwright.curation.store import Snapshot, Store
-from reelwright.training.data.rows import snapshot_rows
+from reelwright.training.data.rows import row_batches
+from reelwright.training.data.spool import Spool, forget
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig
 
@@ -37,23 +40,37 @@ def pinned(store: Store, snapshot: str, data: DataConfig) -> dict[str, Snapshot]
     return {name: store.snapshots.show(name) for name in (sorted(data.mix) or [snapshot])}
 
 
-def training_rows(store: Store, snapshot: str, data: DataConfig) -> pa.Table:
-    """Return `snapshot_rows` of a run's snapshot, or of all of its mix with the columns SNAPSHOT and FRAMES beside.
+def training_rows(store: Store, snapshot: str, data: DataConfig, *, hashes: bool = False) -> pa.Table:
+    """Return the rows of a run's snapshot, or of all of its mix with the columns SNAPSHOT and FRAMES beside.
+
+    They are in the order of a plan's, and mapped from a file where they are many.
+
+    Args:
+        store: that holds them.
+        snapshot: of a run on one; empty where `data.mix` names several.
+        data: of the recipe.
+        hashes: of captions, in place of their texts.
 
     Raises:
         TrainError: a snapshot has no clips, or was frozen before the store had the captions that are asked for.
     """
-    if not data.mix:
-        return snapshot_rows(store, snapshot, data.caption_column, data.caption_kinds)
-    snapshots = pinned(store, snapshot, data)
-    _refuse_unlike(store, snapshots, data.caption_column)
-    moved = len({one.clips_version for one in snapshots.values()}) > 1
-    parts = []
-    for place, name in enumerate(snapshots):
-        rows = snapshot_rows(store, name, data.caption_column, data.caption_kinds)
-        rows = rows.append_column(SNAPSHOT, pa.array(np.full(len(rows), place, np.int16)))
-        parts.append(_with_frames(store, name, rows) if moved else rows)
-    return _joined(list(snapshots), parts)
+    return ordered_rows(_alike(_rows_of(store, snapshot, data, hashes=hashes)))
+
+
+def ordered_rows(tables: Iterator[pa.Table]) -> pa.Table:
+    """Return the rows of tables of one schema in the order of a plan's, sorted and kept on disk where they are many."""
+    first = next(tables)
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
+    spool = Spool(first.schema)
+    for batch in rows_in_order(batches, first.schema, order_of(first.schema)):
+        spool.add(batch)
+        forget()
+    return spool.table()
+
+
+def order_of(schema: pa.Schema) -> list[str]:
+    """Return the columns that a plan's rows are in the order of."""
+    return [SNAPSHOT, "clip_id"] if SNAPSHOT in schema.names else ["clip_id"]
 
 
 def content_hash(snapshots: Mapping[str, Snapshot], mix: Mapping[str, float]) -> str:
@@ -84,14 +101,38 @@ def media_reader(store: Store, versions: Sequence[int]) -> Callable[[Sequence[st
     return lambda ids: dict(media_in_turn(store, ids, versions))
 
 
-def _with_frames(store: Store, name: str, rows: pa.Table) -> pa.Table:
-    """`rows`, which are in the snapshot's order, with the clips' places in their sources."""
-    places = store.snapshots.clips_table(name, FRAMES)
-    if not places.column("clip_id").combine_chunks().equals(rows.column("clip_id").combine_chunks()):
-        raise TrainError(f"snapshot {name} changed while it was read; run the command again")
-    for column in FRAMES:
-        rows = rows.append_column(column, places.column(column).cast(pa.int64()))
-    return rows
+def _rows_of(store: Store, snapshot: str, data: DataConfig, *, hashes: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (snapshot, rows) in any order, some at a time; of a mix with SNAPSHOT."""
+    snapshots = pinned(store, snapshot, data)
+    if data.mix:
+        _refuse_unlike(store, snapshots, data.caption_column)
+    more = FRAMES if len({one.clips_version for one in snapshots.values()}) > 1 else ()
+    for place, name in enumerate(snapshots):
+        for rows in row_batches(store, name, data.caption_column, data.caption_kinds, more=more, hashes=hashes):
+            numbers = pa.array(np.full(len(rows), place, np.int16))
+            yield name, rows.append_column(SNAPSHOT, numbers) if data.mix else rows
+
+
+def _alike(parts: Iterable[tuple[str, pa.Table]]) -> Iterator[pa.Table]:
+    """Give all rows the types of the first ones."""
+    first, schema = "", pa.schema([])
+    for name, rows in parts:
+        if not first:
+            first, schema = name, _large(rows.schema)
+        for field in rows.schema:
+            own = schema.field(field.name).type
+            if field.type != own and not _fits(field.type, own):
+                raise TrainError(
+                    f"the column {field.name} holds {field.type} in snapshot {name} and {own} in {first}; freeze the "
+                    "older one again, so that both pin one form of the clips"
+                )
+        yield rows.cast(schema).combine_chunks()
+
+
+def _large(schema: pa.Schema) -> pa.Schema:
+    """Let text columns be longer than 2 GiB, in one piece."""
+    own = {field.name: pa.large_string() if _is_text(field.type) else field.type for field in schema}
+    return pa.schema(own | {name: pa.int64() for name in FRAMES if name in own})
 
 
 def _refuse_unlike(store: Store, snapshots: Mapping[str, Snapshot], column: str) -> None:
@@ -106,17 +147,10 @@ def _refuse_unlike(store: Store, snapshots: Mapping[str, Snapshot], column: str)
         )
 
 
-def _joined(names: Collection[str], parts: list[pa.Table]) -> pa.Table:
-    first = parts[0].schema
-    for name, part in zip(names, parts, strict=True):
-        for field in part.schema:
-            if field.type != first.field(field.name).type and not _fits(field.type, first.field(field.name).type):
-                raise TrainError(
-                    f"the column {field.name} holds {field.type} in snapshot {name} and {first.field(field.name).type} "
-                    f"in {next(iter(names))}; freeze the older one again, so that both pin one form of the clips"
-                )
-    return pa.concat_tables([part.cast(first) for part in parts]).combine_chunks()
-
-
 def _fits(a: pa.DataType, b: pa.DataType) -> bool:
-    return (pa.types.is_integer(a) and pa.types.is_integer(b)) or (pa.types.is_floating(a) and pa.types.is_floating(b))
+    kinds = (pa.types.is_integer, pa.types.is_floating, _is_text)
+    return any(of(a) and of(b) for of in kinds)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

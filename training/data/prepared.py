@@ -170,9 +170,7 @@ def _build(
 ) -> None:
     store, snapshot = clips.store, clips.snapshot
     _clear(place)
-    schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
-    if form.hashes:  # each caption's once, here
-        schedule = Schedule(schedule.plan.with_hashes(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    schedule = make_schedule(store, snapshot, recipe, left_out=left_out, hashes=form.hashes)
     if form.wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
         command = f"reel precompute {clips.recipe_path} {options(snapshot, recipe.data.mix)} --store {store.uri}"

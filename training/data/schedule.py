@@ -26,7 +26,8 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.draws import CONDITION, MASK, OPTION, SPREAD, key_of, mix, rows_of, uniform
 from reelwright.training.data.holdout import hashes
 from reelwright.training.data.mixture import Mixture, mixture
-from reelwright.training.data.plan import HELD_OUT, TRAINED, Plan, plan_of
+from reelwright.training.data.plan import HELD_OUT, TRAINED, Plan
+from reelwright.training.data.plan_making import plan_of
 from reelwright.training.data.rounds import Arrangement, arrange
 from reelwright.training.recipe import DataConfig, TaskConfig
 

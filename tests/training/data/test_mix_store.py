@@ -17,7 +17,7 @@ from reelwright.training.data.encode import fingerprints_of, latents_row, text_r
 from reelwright.training.data.fresh import stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, Portion, make_schedule
-from reelwright.training.data.mix_rows import _joined, content_hash, media_versions, pinned, training_rows
+from reelwright.training.data.mix_rows import _alike, content_hash, media_versions, pinned, training_rows
 from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -185,12 +185,12 @@ def test_snapshots_that_do_not_go_together_are_refused(store):
 def test_numbers_of_several_widths_take_the_first_snapshots_and_other_columns_are_refused():
     old = pa.table({"num_frames": pa.array([4], pa.int32()), "fps": pa.array([15.0], pa.float32())})
     new = pa.table({"num_frames": [9], "fps": [24.0]})
-    joined = _joined(["old", "new"], [old, new])
+    joined = pa.concat_tables(_alike([("old", old), ("new", new)]))
     assert joined.schema == old.schema
     assert joined.to_pydict() == {"num_frames": [4, 9], "fps": [15.0, 24.0]}
     text = pa.table({"num_frames": ["9"], "fps": [24.0]})
     with pytest.raises(TrainError, match="num_frames holds string in snapshot text and int32 in old; freeze the older"):
-        _joined(["old", "text"], [old, text])
+        list(_alike([("old", old), ("text", text)]))
 
 
 def test_a_run_names_its_mix_among_the_uses_of_a_snapshot(store):

@@ -15,7 +15,7 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import encode_frames, encoded_row, fingerprints_of, read_into
 from reelwright.training.data.loader import Loader, Portion, make_schedule
 from reelwright.training.data.pairs import Denoiser, FirstStage, first_stage_size, pair_maker, stored_seed, times_of
-from reelwright.training.data.plan import plan_of
+from reelwright.training.data.plan_making import plan_of
 from reelwright.training.data.windows import wanted_windows
 from reelwright.training.errors import TrainError
 from reelwright.training.pair_config import BaseTripConfig
