@@ -45,9 +45,11 @@ class ObjectStore:
         )  # fmt: skip
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
+        _forget_clients()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        _forget_clients()
         self.process.kill()
         self.process.communicate()
 
@@ -92,6 +94,13 @@ class ObjectStore:
         request = urllib.request.Request(self.address + OWN + what, body, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+
+def _forget_clients() -> None:
+    """Have clients made anew: fsspec keeps them by their arguments, with the endpoint of the environment then."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def met(log: Sequence[Line]) -> dict[str, int]:

@@ -143,7 +143,7 @@ def test_the_fingerprint_follows_the_annotators_settings_and_the_way_to_it() -> 
     prints = [load("annotation", base | change).fingerprint for change in changes]
     assert len(set(prints)) == len(prints)
     told = load("annotation", base).describe()
-    assert told["parameters"]["settings"] == {"min_probability": 0.75}
+    assert told["parameters"]["settings"] == {"min_probability": 0.88}
     assert told["models"][0] == f"annotator:text@{load_annotator('text').fingerprint}"
     assert len(told["models"]) == 2
-    assert load("annotation", base | {"settings": {"min_probability": 0.75}}).fingerprint == prints[0]
+    assert load("annotation", base | {"settings": {"min_probability": 0.88}}).fingerprint == prints[0]
