@@ -61,6 +61,7 @@ class Network:
     def remove(self) -> None:
         for number in range(2, 9):
             subprocess.run(["ip", "netns", "del", f"{BRIDGE}{number}"], capture_output=True)
+            subprocess.run(["ip", "link", "del", f"{BRIDGE}-{number}"], capture_output=True)  # a process may outlive it
         subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
 
 
