@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+
+from reelwright.curation.keys.scratch import duckdb_on_disk
 
 IN_MEMORY = 64 * 2**20  # bytes of rows
 MEMORY_LIMIT = "256MB"  # of the sort on disk
@@ -34,22 +35,15 @@ def rows_in_order(batches: Iterable[pa.RecordBatch], schema: pa.Schema, by: Sequ
 def _on_disk(
     held: list[pa.RecordBatch], rest: Iterable[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    import duckdb
-
     def all_of_them() -> Iterator[pa.RecordBatch]:
         while held:
             yield held.pop(0)
         yield from rest
 
-    with tempfile.TemporaryDirectory(prefix="reel-sort-") as folder:
-        con = duckdb.connect(":memory:", config={
-            "memory_limit": MEMORY_LIMIT, "temp_directory": folder, "autoinstall_known_extensions": False,
-            "preserve_insertion_order": False,
-        })  # fmt: skip
+    with duckdb_on_disk(MEMORY_LIMIT, "reel-sort-") as con:
         con.register("given", pa.RecordBatchReader.from_batches(schema, all_of_them()))
         order = ", ".join(f'"{name}"' for name in by)
         for batch in con.sql(f"SELECT * FROM given ORDER BY {order}").to_arrow_reader(BATCH_ROWS):
             # DuckDB knows no binary of one size, and one kind of text.
             columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
-        con.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from reelwright.curation.keys.scratch import duckdb_on_disk
 
 IN_MEMORY = 256 * 2**20  # bytes of texts
 MEMORY_LIMIT = "512MB"  # of the sort on disk
@@ -34,22 +35,15 @@ def in_order(batches: Iterable[Numbered]) -> Iterator[Numbered]:
 
 
 def _on_disk(held: list[Numbered], rest: Iterable[Numbered]) -> Iterator[Numbered]:
-    import duckdb
-
     def all_of_them() -> Iterator[pa.RecordBatch]:
         while held:
             yield _batch(held.pop(0))
         yield from map(_batch, rest)
 
-    with tempfile.TemporaryDirectory(prefix="reel-sort-") as folder:
-        con = duckdb.connect(":memory:", config={
-            "memory_limit": MEMORY_LIMIT, "temp_directory": folder, "autoinstall_known_extensions": False,
-            "preserve_insertion_order": False,
-        })  # fmt: skip
+    with duckdb_on_disk(MEMORY_LIMIT, "reel-sort-") as con:
         con.register("texts", pa.RecordBatchReader.from_batches(SCHEMA, all_of_them()))
         for batch in con.sql("SELECT text, number FROM texts ORDER BY text").to_arrow_reader(BATCH_ROWS):
             yield batch.column(0).cast(pa.large_string()), batch.column(1).to_numpy()
-        con.close()
 
 
 def _batch(numbered: Numbered) -> pa.RecordBatch:

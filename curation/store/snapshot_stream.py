@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from reelwright.curation.keys.scratch import duckdb_on_disk
 from reelwright.curation.store import datasets
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.sql_text import literal
@@ -74,14 +74,8 @@ class _Rows:
 
 def _joined(store: Connection, name: str, version: int) -> Iterator[pa.RecordBatch]:
     """Yield number and weight of the snapshot's clips, by their place in the table; of one that is gone the id, too."""
-    import duckdb
-
     own = store.scan("snapshot_rows", ["clip_id", "weight"], f"snapshot = {literal(name)}", batch_rows=BATCH_ROWS)
-    with tempfile.TemporaryDirectory(prefix="reel-join-") as folder:
-        con = duckdb.connect(":memory:", config={
-            "memory_limit": MEMORY_LIMIT, "temp_directory": folder, "autoinstall_known_extensions": False,
-            "preserve_insertion_order": False,
-        })  # fmt: skip
+    with duckdb_on_disk(MEMORY_LIMIT, "reel-join-") as con:
         con.register("own", pa.RecordBatchReader.from_batches(OWN, (batch.cast(OWN) for batch in own)))
         con.register("clips", pa.RecordBatchReader.from_batches(NUMBERED, _numbered(store, version)))
         found = con.sql(
@@ -91,7 +85,6 @@ def _joined(store: Connection, name: str, version: int) -> Iterator[pa.RecordBat
         )
         for batch in found.to_arrow_reader(BATCH_ROWS):
             yield batch.cast(JOINED)
-        con.close()
 
 
 def _numbered(store: Connection, version: int) -> Iterator[pa.RecordBatch]:
