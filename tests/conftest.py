@@ -86,7 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if part := config.getoption("--part"):
         number, of = map(int, part.split("/"))
         rest = [i for i in items if i.get_closest_marker("exhaustive") and not i.get_closest_marker("always")]
-        left_out = {i for i in rest if zlib.crc32(_unit(i)) % of != number}
+        chains = sorted({_unit(i) for i in rest if i.get_closest_marker("together")})
+        left_out = {i for i in rest if _part(_unit(i), chains, of) != number}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [i for i in items if i not in left_out]
     longest = {group: i for i, group in enumerate(("waits", "page", *LONG_FILES))}
@@ -102,6 +103,12 @@ def _thin(items: list[pytest.Item]) -> None:
             if seen[test] % every.args[0]:
                 item.add_marker("exhaustive")
             seen[test] += 1
+
+
+def _part(unit: bytes, chains: list[bytes], of: int) -> int:
+    """Of many parts the first ones are a chain each, which take minutes; all else is shared out to the others."""
+    own = chains if of > 2 * len(chains) else []
+    return own.index(unit) if unit in own else len(own) + zlib.crc32(unit) % (of - len(own))
 
 
 def _unit(item: pytest.Item) -> bytes:
