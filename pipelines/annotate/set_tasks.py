@@ -131,7 +131,7 @@ def by_tasks(work: SharedWork, need: Need, recipe: CurateRecipe, stages: default
                 if isinstance(done.value, Failed):
                     raise StretchFailed(done.value)
                 largest = max(largest, done.value)
-                yield ray.get(done.extra)
+                yield _fetched(work.name, done.extra)
     finally:
         flow.forget()
 
@@ -144,6 +144,17 @@ def compute_stretch(work: SharedWork, fragments: Sequence[int]) -> tuple[int | F
         failure = failure_of(work.name, error, postponed=False)
         return Failed(work.name, failure.error, failure.detail), None
     return rows.nbytes, rows
+
+
+def _fetched(name: str, rows: Any) -> pa.Table:
+    """Fetch a piece from where it was made; where that node is gone, Ray makes it again. rows: its ObjectRef."""
+    import ray
+
+    try:
+        return ray.get(rows)
+    except ray.exceptions.RayError as error:
+        why = f"the worker was lost ({type(error).__name__})"
+        raise StretchFailed(Failed(name, why, str(error)[-2000:])) from error
 
 
 def _at_once(flow: Flow, name: str, largest: int) -> int:

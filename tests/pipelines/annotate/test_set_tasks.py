@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,10 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
 from reelwright.pipelines.annotate import sets
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
-from reelwright.pipelines.annotate.set_tasks import SharedWork, compute_stretch
+from reelwright.pipelines.annotate.set_tasks import SharedWork, _at_once, compute_stretch
 from reelwright.pipelines.annotate.sets import SetOutcome, run_set
+from reelwright.pipelines.recipes.curation import Need
+from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.meter import Stage
 from tests.annotate.sets.embedded_clips import DIM, about, blobs
 from tests.conftest import ROOT
@@ -90,7 +93,8 @@ def test_stretches_give_what_one_worker_gives(name: str, cuts: list[int], stretc
             assert sum(map(len, nothing)) == members
             return
         assert not nothing
-        parts = [compute_stretch(end.left, fragments) for fragments in reversed(end.left.stretches())]
+        work = pickle.loads(pickle.dumps(end.left))  # as Ray sends it
+        parts = [compute_stretch(work, fragments) for fragments in reversed(work.stretches())]
     rows = pa.concat_tables([part for _, part in parts]).sort_by("clip_id")
     whole = pa.concat_tables(tables).sort_by("clip_id")
     assert len(rows) == members > 0
@@ -208,6 +212,17 @@ def test_a_set_of_which_a_part_fails_has_no_results(
     trouble.unlink()
     assert run(store, monkeypatch, trouble)[0].clips == 120
     assert is_done(store)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_stretches_under_way_are_as_many_as_cpus_and_memory_for_objects_allow() -> None:
+    import ray
+
+    flow = Flow({"doubled": (compute_stretch, Need(), 2)}, attempts=0)
+    memory = ray.cluster_resources()["object_store_memory"]
+    assert _at_once(flow, "doubled", 0) == 2 * ray.cluster_resources()["CPU"]
+    assert _at_once(flow, "doubled", int(memory / 4)) == 2
+    assert _at_once(flow, "doubled", int(10 * memory)) == 1
 
 
 def test_a_stretch_that_fails_says_why(tmp_path: Path) -> None:
