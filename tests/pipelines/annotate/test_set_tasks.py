@@ -88,7 +88,8 @@ def test_stretches_give_what_one_worker_gives(name: str, cuts: list[int], stretc
         nothing, end = computed(store, annotator, stretch)
         members = sum(map(len, tables))
         assert end.state == one.state
-        assert (end.left is None) == (members <= stretch)
+        is_bare = one.state == "null"  # no clip has a vector: nulls, for which no task is needed
+        assert (end.left is None) == (members <= stretch or is_bare)
         if end.left is None:
             assert sum(map(len, nothing)) == members
             return
