@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reelwright.annotate import Computes, SetAnnotator, load, schema_of
+from reelwright.annotate import Computes, Postponed, SetAnnotator, load, schema_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.credentials import use
 from reelwright.curation.results import Failed
@@ -141,8 +141,8 @@ def compute_stretch(work: SharedWork, fragments: Sequence[int]) -> tuple[int | F
     try:
         rows = pa.concat_tables(work.rows([fragments])).combine_chunks()
     except Exception as error:
-        failure = failure_of(work.name, error, postponed=False)
-        return Failed(work.name, failure.error, failure.detail), None
+        failure = failure_of(work.name, error, postponed=isinstance(error, Postponed))
+        return Failed(work.name, failure.error, failure.detail, postponed=failure.postponed), None
     return rows.nbytes, rows
 
 

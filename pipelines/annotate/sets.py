@@ -163,7 +163,8 @@ def run_set(
                     _laid_down(by_tasks(end.left, need, recipe, counted), spool)
         except StretchFailed as error:
             why = error.why
-            return SetOutcome(0, clock.seconds, saved.used(end.usage), why.message, why.detail, took=end.took)
+            used = saved.used(end.usage)
+            return SetOutcome(0, clock.seconds, used, why.message, why.detail, why.postponed, end.took)
         except ray.exceptions.RayError as error:
             return _failed(name, getattr(error, "cause", error), str(error), clock.seconds, saved.used())
         for table in _unspooled(spool):  # a set of which a part is another fit's is none

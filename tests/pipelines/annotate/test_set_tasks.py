@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.annotate import SetAnnotator, load
+from reelwright.annotate import Postponed, SetAnnotator, load
 from reelwright.annotate.keys import Keys
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
@@ -234,10 +235,18 @@ def test_a_stretch_that_fails_says_why(tmp_path: Path) -> None:
     assert rows is None
     assert (why.stage, why.message) == ("clusters", "ValueError: not these")
     assert "refuses" in why.detail
+    assert not why.postponed
+    later, _ = compute_stretch(replace(work, compute=waits), work.stretches()[0])
+    assert isinstance(later, Failed)
+    assert (later.message, later.postponed) == ("a file is away", True)
 
 
 def refuses(clips: pa.Table) -> dict[str, Any]:
     raise ValueError("not these")
+
+
+def waits(clips: pa.Table) -> dict[str, Any]:
+    raise Postponed("a file is away")
 
 
 NODES = """
