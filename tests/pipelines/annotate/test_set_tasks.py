@@ -129,7 +129,8 @@ def widths(folder: Path, fragments: int = 6, rows: int = 20) -> Store:
     store = Store.open(folder / "store", create=True)
     for f in range(fragments):
         store.append("clips", [
-            {"clip_id": f"{i:04d}", "source_md5": "s", "width": i} for i in range(f * rows, (f + 1) * rows)
+            {"clip_id": f"{i:04d}", "source_md5": "s", "width": i, "clips_fingerprint": "f"}
+            for i in range(f * rows, (f + 1) * rows)
         ])  # fmt: skip
     return store
 
@@ -173,7 +174,7 @@ def test_tasks_share_a_set_and_are_counted(tmp_path: Path, monkeypatch: pytest.M
     [annotator] = load_annotators(recipe_of(annotators=["doubled"])).values()
     assert isinstance(annotator, SetAnnotator)
     assert sets.set_staleness(store, annotator).is_current
-    store.append("clips", [{"clip_id": "more", "source_md5": "s", "width": 7}])
+    store.append("clips", [{"clip_id": "more", "source_md5": "s", "width": 7, "clips_fingerprint": "f"}])
     again, _ = run(store, monkeypatch)
     assert (again.clips, is_done(store)) == (121, True)
     assert [row["state"] for row in store.read("annotator_states").to_pylist()] == ["2"], "the state came back"
