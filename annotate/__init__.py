@@ -21,12 +21,13 @@ from reelwright.annotate.contract import (
     schema_of,
     stored_needs,
 )  # fmt: skip
+from reelwright.annotate.per_batch import PerBatch
 from reelwright.annotate.registry import ENTRY_POINTS, available, in_profile, load, load_all, typical_s
 from reelwright.annotate.run import Failure, annotate_clip, annotate_clips, expected_fingerprint
 
 __all__ = [
-    "ENTRY_POINTS", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "PartialResult", "Postponed",
-    "Resources", "SetAnnotator", "Stored", "StreamedSetAnnotator", "Unmeasurable", "annotate_clip", "annotate_clips",
-    "available", "expected_fingerprint", "fingerprint_with", "in_profile", "load", "load_all", "refuse_shared_columns",
-    "runtime", "schema_of", "stored_needs", "typical_s",
+    "ENTRY_POINTS", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "PartialResult", "PerBatch",
+    "Postponed", "Resources", "SetAnnotator", "Stored", "StreamedSetAnnotator", "Unmeasurable", "annotate_clip",
+    "annotate_clips", "available", "expected_fingerprint", "fingerprint_with", "in_profile", "load", "load_all",
+    "refuse_shared_columns", "runtime", "schema_of", "stored_needs", "typical_s",
 ]  # fmt: skip

@@ -254,6 +254,7 @@ class SetAnnotator(Computes):
 
         Returns:
             The columns of each of `clips.batches()`, in its order, computed as they are asked for; and the new state.
+            Where a batch's columns depend on it alone, return a `PerBatch`: workers then share the batches.
 
         Raises:
             PartialResult: with both, where only a part was done.

@@ -6,19 +6,23 @@
 Clips are synthetic: subjects with their own vectors of `--dim` numbers (`caption_embedding`, `visual_embedding`),
 hashes of four frames of which a tenth are copies with bits turned, and captions of a few words. They lie in a store;
 each annotator reads them there, in a process of its own, as a run's worker does, and its pieces are dropped, not merged
-(`store_scale` measures merges). Prints `name value` lines: seconds of wall and CPU, MiB of resident memory at most, of
-which `mib_idle` is Python with its libraries. Mapped files count as resident, although the system may drop them.
+(`store_scale` measures merges). What it leaves to tasks, one more process does, one task after the other, as a worker
+of Ray does: `tasks_cpu_s`, `tasks_mib`. Prints `name value` lines: seconds of wall and CPU, MiB of resident memory at
+most, of which `mib_idle` is Python with its libraries. Mapped files count as resident, although the system may drop
+them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,9 @@ from reelwright.annotate.sets.clustering import kmeans
 from reelwright.annotate.sets.density import Density
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.annotate.sets import _compute, set_staleness
+from reelwright.pipelines.annotate.set_tasks import SharedWork, compute_stretch
+from reelwright.pipelines.annotate.sets import _compute, _End, set_staleness
+from reelwright.pipelines.runtime.meter import Meter
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "staleness": ("clusters", {}), "clusters": ("clusters", {}), "density": ("density", {}),
@@ -130,21 +136,36 @@ def part(what: str, folder: Path, clips: int, dim: int) -> dict[str, float]:
         if what == "staleness":
             assert set_staleness(store, annotator).stale == clips
         else:
-            found["clips"] = _consumed(store, name, params)
+            found |= _consumed(store, name, params)
     return found | {
         "wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "mib": peak_mib(), "mib_idle": idle
     }  # fmt: skip
 
 
-def _consumed(store: Store, name: str, params: dict[str, Any]) -> int:
+def _consumed(store: Store, name: str, params: dict[str, Any]) -> dict[str, float]:
     """Run an annotator as a worker does, and count the clips that it has results for."""
-    clips = 0
+    clips, took = 0, {}
     for piece in _compute(store.uri, store.dataset("clips").version, name, params, Keys({})):
         if isinstance(piece, pa.Table):
             clips += piece.num_rows
-        elif piece.problem:
-            raise piece.problem
-    return clips
+        elif isinstance(piece, _End):
+            if piece.problem:
+                raise piece.problem
+            if piece.left:
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                    took = process.submit(_by_tasks, piece.left).result()
+    return {"clips": clips} | took
+
+
+def _by_tasks(work: SharedWork) -> dict[str, float]:
+    """Do all stretches, and return what they took here, the libraries' start included."""
+    meter, clips, largest, stretches = Meter(), 0, 0, work.stretches()
+    for fragments in stretches:
+        _, rows = compute_stretch(work, fragments)
+        assert rows is not None
+        clips, largest = clips + len(rows), max(largest, rows.nbytes)
+    return {"clips": clips, "tasks": len(stretches), "tasks_cpu_s": time.process_time(),
+            "tasks_mib": meter.take().peak_bytes / 2**20, "piece_mib": largest / 2**20}  # fmt: skip
 
 
 def exact(clips: int, dim: int) -> Iterator[tuple[str, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from reelwright.annotate.contract import Column, StreamedSetAnnotator
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering.layout import Landmarks, Layout, lay_out, mark_of
-from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors, Part
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CaptionMap(StreamedSetAnnotator):
             if getattr(self, name) < least:
                 raise ValueError(f"caption_map: {name} = {getattr(self, name)}; it must be at least {least}")
 
-    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
         """Place each clip; a clip of an earlier call stays where it was until there is a new layout."""
         vectors = CaptionVectors(clips)
         if not vectors.count:
@@ -63,7 +63,7 @@ class CaptionMap(StreamedSetAnnotator):
             at = _still(layout, vectors)
         else:
             layout = before
-        return self._places(vectors, at), {"model": vectors.model, "layout": layout.to_json()}
+        return vectors.per_batch(_Placed(vectors.model, at)), {"model": vectors.model, "layout": layout.to_json()}
 
     def _is_outgrown(self, before: Layout, at: Landmarks, count: int) -> bool:
         kept = len(at.ids) >= max(1, (1 - self.refit_growth) * len(before.ids))
@@ -76,10 +76,18 @@ class CaptionMap(StreamedSetAnnotator):
         points = lay_out(sample, self.perplexity, self.seed, start)
         return Layout(ids, [mark_of(one) for one in sample], points, vectors.count)
 
-    def _places(self, vectors: CaptionVectors, at: Landmarks) -> Iterator[dict[str, Any]]:
-        for part in vectors.parts():
-            points = at.points_of(part.ids.to_pylist(), part.vectors)
-            yield {name: part.spread_out(points[:, i], pa.float32()) for i, name in enumerate(self.columns)}
+
+@dataclass(frozen=True)
+class _Placed:
+    """Places clips among those whose points are known. model: of their vectors."""
+
+    model: str
+    at: Landmarks
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        part = Part.of(clips, self.model)
+        points = self.at.points_of(part.ids.to_pylist(), part.vectors)
+        return {name: part.spread_out(points[:, i], pa.float32()) for i, name in enumerate(CaptionMap.columns)}
 
 
 def _still(layout: Layout, vectors: CaptionVectors) -> Landmarks:

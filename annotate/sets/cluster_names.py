@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from reelwright.annotate.contract import (
     StreamedSetAnnotator,
     result_of,
 )  # fmt: skip
+from reelwright.annotate.per_batch import PerBatch
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering import names
 from reelwright.annotate.sets.clustering.groups import CLUSTER, Groups, Named, groups_of
@@ -118,7 +119,7 @@ class ClusterNames(AsksAModel, StreamedSetAnnotator):
         asked = [[] if name else list(dict.fromkeys(one))[:SHOWN] for one, name in zip(groups.texts, kept, strict=True)]
         return names.by_model(asked, self.chat, self.prompt, self.attempts)
 
-    def _columns(self, vectors: CaptionVectors, groups: Groups, named: names.Names) -> Iterator[dict[str, Any]]:
+    def _columns(self, vectors: CaptionVectors, groups: Groups, named: names.Names) -> PerBatch:
         by = self.chat.model or BY_TERMS
         composed = [2 * marked > size for marked, size in zip(groups.marked, groups.sizes, strict=True)]
         of_group = {
@@ -127,11 +128,28 @@ class ClusterNames(AsksAModel, StreamedSetAnnotator):
                 [by + OF_COMPOSED * of if name else None for name, of in zip(named, composed, strict=True)], pa.string()
             ),
         }
-        for part in vectors.parts([CLUSTER]):
-            place = pa.array(
-                np.searchsorted(groups.ids, part.column(CLUSTER).to_numpy(zero_copy_only=False)), pa.int64()
-            )
-            yield {name: part.spread_out(values.take(place), pa.string()) for name, values in of_group.items()}
+        return vectors.per_batch(_Told(vectors.model, np.array(groups.ids, np.int64), of_group), [CLUSTER])
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Tells clips what their clusters are called.
+
+    Args:
+        model: of the vectors that were clustered.
+        ids: of the clusters, int [K], ascending.
+        of_group: column -> its value for each cluster, [K].
+    """
+
+    model: str
+    ids: np.ndarray
+    of_group: Mapping[str, pa.Array]
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        part = Part.of(clips, self.model)
+        cluster = part.column(CLUSTER).to_numpy(zero_copy_only=False)
+        place = pa.array(np.searchsorted(self.ids, cluster), pa.int64())
+        return {name: part.spread_out(values.take(place), pa.string()) for name, values in self.of_group.items()}
 
 
 def _is_final(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from reelwright.annotate.contract import Column, StreamedSetAnnotator
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering import kmeans
-from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors, Part
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,26 @@ class Clusters(StreamedSetAnnotator):
             if getattr(self, name) < least:
                 raise ValueError(f"clusters: {name} = {getattr(self, name)}; it must be at least {least}")
 
-    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
         """Assign each clip to a cluster; ids stay as long as clusters stay near where they were."""
         vectors = CaptionVectors(clips)
         if not vectors.count:
             return vectors.nothing([("cluster_id", pa.int32())]), state
         fit = kmeans.Fit.from_json(state["fit"]) if state and state["model"] == vectors.model else None
-        if fit is None or fit.is_outgrown((p.vectors for p in vectors.parts()), vectors.count, self.refit_growth):
+        _, sample = vectors.sample(kmeans.FIT_ON, self.seed)
+        if fit is None or fit.is_outgrown(sample, vectors.count, self.refit_growth):
             k = self.k or kmeans.rule_of_thumb(vectors.count, self.max_k)
-            _, sample = vectors.sample(kmeans.FIT_ON, self.seed)
             fit = kmeans.fit(sample, k, self.seed, fit, of=vectors.count)
-        return _assigned(vectors, fit), {"model": vectors.model, "fit": fit.to_json()}
+        return vectors.per_batch(_Assigned(vectors.model, fit)), {"model": vectors.model, "fit": fit.to_json()}
 
 
-def _assigned(vectors: CaptionVectors, fit: kmeans.Fit) -> Iterator[dict[str, Any]]:
-    for part in vectors.parts():
-        yield {"cluster_id": part.spread_out(fit.ids[fit.labels(part.vectors)], pa.int32())}
+@dataclass(frozen=True)
+class _Assigned:
+    """Assigns clips to the clusters of a fit. model: of the vectors that were fitted."""
+
+    model: str
+    fit: kmeans.Fit
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        part = Part.of(clips, self.model)
+        return {"cluster_id": part.spread_out(self.fit.ids[self.fit.labels(part.vectors)], pa.int32())}

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from reelwright.curation.store import datasets, lock, seen
 from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, unknown_name, writing_to
+from reelwright.curation.store.fragments import stretches
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
 from reelwright.curation.store.traffic import totals
 
@@ -183,6 +184,7 @@ class Connection:
         *,
         version: int | str | None = None,
         batch_rows: int = 8_192,
+        fragments: Sequence[int] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a table in its own order, some at a time: for more than fit in memory.
 
@@ -192,12 +194,25 @@ class Connection:
             filter: a SQL condition on the table's columns.
             version: a version number or tag; default: the newest.
             batch_rows: rows per batch, at most.
+            fragments: numbers of those to read, as `stretches` returns them; default: all.
         """
-        scanner = self.dataset(table, version).scanner(
+        dataset = self.dataset(table, version)
+        scanner = dataset.scanner(
             columns=dict(columns) if isinstance(columns, Mapping) else list(columns), filter=filter,
             batch_size=batch_rows, batch_readahead=SCAN_AHEAD, io_buffer_size=SCAN_BYTES, scan_in_order=True,
+            fragments=None if fragments is None else [dataset.get_fragment(number) for number in fragments],
         )  # fmt: skip
         yield from scanner.to_batches()
+
+    def stretches(self, table: str, rows: int, *, version: int | str | None = None) -> list[tuple[int, ...]]:
+        """Cut a table into stretches that several processes can `scan`: numbers of fragments, all in the table's order.
+
+        Args:
+            table: its name.
+            rows: of a stretch, at most; a fragment with more is one by itself.
+            version: a version number or tag; default: the newest.
+        """
+        return stretches(self.dataset(table, version), rows)
 
     # --- writing: the committing process -------------------------------------------------------------------------
 

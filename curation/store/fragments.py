@@ -61,6 +61,20 @@ def compact(dataset: Dataset, *, target_rows: int, deleted_share: float) -> None
         Compaction.commit(dataset, rewrites, options)
 
 
+def stretches(dataset: Dataset, rows: int) -> list[tuple[int, ...]]:
+    """Return the numbers of the fragments, in order, in groups of neighbours with at most so many rows, or of one."""
+    found: list[tuple[int, ...]] = []
+    room = 0
+    for fragment in dataset.get_fragments():
+        count = fragment.metadata.num_rows
+        if not found or count > room:
+            found.append(())
+            room = rows
+        found[-1] += (fragment.fragment_id,)
+        room -= count
+    return found
+
+
 def refuse_short(uri: str, fragments: Iterable[Fragment], blobs: Iterable[int] = ()) -> None:
     """Raise OSError, as a full disk does, where a file is shorter on disk than the bytes written to it.
 

@@ -144,7 +144,9 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
         return
     run.progress.show(0, staleness.clips)
     keys = Keys({key: run.keys[key] for key in annotator.keys})
-    outcome = run_set(store, recipe, annotator, keys, lambda clips: run.progress.show(clips, staleness.clips))
+    outcome = run_set(
+        store, recipe, annotator, keys, lambda clips: run.progress.show(clips, staleness.clips), report.stages
+    )  # fmt: skip
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     if outcome.took:

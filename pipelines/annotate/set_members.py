@@ -24,19 +24,28 @@ class Members:
         store: the store.
         annotator: of the set.
         version: of `clips`; default: the newest.
+        fragments: of it that are looked at, by number; default: all.
     """
 
-    def __init__(self, store: Store, annotator: SetAnnotator, version: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        annotator: SetAnnotator,
+        version: int | None = None,
+        fragments: Sequence[int] | None = None,
+    ) -> None:
         self.store, self.annotator = store, annotator
         self.version = version or store.dataset("clips").version
-        self._needs = stored_needs(annotator)
+        self._needs, self._fragments = stored_needs(annotator), fragments
         self._schema = store.dataset("clips", self.version).schema
         self._producers = producers_of(store)
 
     def scan(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield `clip_id` and columns of clips, always in the same order and cut in the same places."""
         names = ["clip_id", *columns]
-        batches = self.store.scan("clips", names, self._filter, version=self.version, batch_rows=BATCH_CLIPS)
+        batches = self.store.scan(
+            "clips", names, self._filter, version=self.version, batch_rows=BATCH_CLIPS, fragments=self._fragments
+        )  # fmt: skip
         return rebatched(batches, pa.schema([self._schema.field(name) for name in names]), BATCH_CLIPS)
 
     @cached_property
@@ -115,10 +124,16 @@ class MemberReader(ClipReader):
                 yield values.filter(mask)
             return
         masks = []
-        for values in self._values(list(dict.fromkeys([*wanted, *self._musts]))):
-            masks.append(_all_valid(values, self._musts))
-            yield values.select(["clip_id", *wanted]).filter(masks[-1])
+        for _, mask, complete in self.looked_at(wanted):
+            masks.append(mask)
+            yield complete
         self._masks = masks
+
+    def looked_at(self, columns: Sequence[str]) -> Iterator[tuple[pa.Array, pa.Array, pa.Table]]:
+        """Yield for each batch the ids of all members, which of them are complete (bool), and these with columns."""
+        for values in self._values(list(dict.fromkeys([*columns, *self._musts]))):
+            mask = _all_valid(values, self._musts)
+            yield values["clip_id"].combine_chunks(), mask, values.select(["clip_id", *columns]).filter(mask)
 
     def _values(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
         """Yield all members with these columns; null where the store has no such column yet."""

@@ -1,9 +1,10 @@
-"""Annotators that look at all clips at once: whether they must run again, and running them on one worker.
+"""Annotators that look at all clips at once: whether they must run again, and running them on workers.
 
-The worker reads the set in batches, as its annotator asks for them, and sends results back in pieces. This process lays
-them down in a file and merges them once the last has come: neither holds the columns of all clips, and a worker that is
-lost leaves the set as it was. Another one then begins with the state to which the lost one had come, if its annotator
-tells (`SetAnnotator.steps`). Tasks are not retried by Ray, which would take a second attempt's pieces for the first's.
+One worker reads the set in batches, as its annotator asks for them, and sends results back in pieces; where each batch
+has its columns by itself, tasks share what is left of a large set (`set_tasks.py`). This process lays the pieces down
+in a file and merges them once the last has come: nobody holds the columns of all clips, and a worker that is lost
+leaves the set as it was. Another one then begins with the state to which the lost one had come, if its annotator tells
+(`SetAnnotator.steps`). Ray does not retry the worker: it would take a second attempt's pieces for the first's.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import IO, Any, Self, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 
-from reelwright.annotate import Computes, PartialResult, Postponed, SetAnnotator, load, schema_of
+from reelwright.annotate import Computes, PartialResult, PerBatch, Postponed, SetAnnotator, load
 from reelwright.annotate.chat.registry import close_chats, take_usage
 from reelwright.annotate.contract import Steps
 from reelwright.annotate.keys import Keys, keys_in_environment
@@ -31,8 +32,16 @@ from reelwright.curation.store import Store
 from reelwright.curation.usage import Lap
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.set_members import MemberReader, Members
+from reelwright.pipelines.annotate.set_tasks import (
+    STRETCH_CLIPS,
+    SharedWork,
+    StretchFailed,
+    by_tasks,
+    laid_out,
+    rows_schema,
+)  # fmt: skip
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.runtime.meter import Meter
+from reelwright.pipelines.runtime.meter import Meter, Stage
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 MERGED_CLIPS = 262_144  # results merged together: four fragments
@@ -60,9 +69,9 @@ class SetStaleness:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """clips that are done. seconds of the call; error and detail where it failed, in whole or in part.
+    """clips that are done. seconds on workers; error and detail where it failed, in whole or in part.
 
-    took: by its worker; None where that was lost.
+    took: by its worker, without tasks; None where it was lost.
     """
 
     clips: int
@@ -86,13 +95,15 @@ class _OnTheWay:
 class _End:
     """What a worker says last.
 
-    The new state as JSON, the usage, the error that kept it from finishing, if any, and what it took.
+    The new state as JSON, the usage, the error that kept it from finishing, if any, what it took, and what it leaves to
+    tasks.
     """
 
     state: str
     usage: Usage
     problem: Exception | None
     took: Lap
+    left: SharedWork | None = None
 
 
 _Piece: TypeAlias = pa.Table | _OnTheWay | _End
@@ -114,8 +125,9 @@ def run_set(
     annotator: SetAnnotator,
     keys: Keys,
     merged: Callable[[int], None] = lambda clips: None,
+    stages: defaultdict[str, Stage] | None = None,
 ) -> SetOutcome:
-    """Run one on a worker and commit its results. A failure of its own is reported, not raised.
+    """Run one on a worker, and on tasks what it leaves to them, and commit its results. Its failures are not raised.
 
     Args:
         store: the store.
@@ -123,6 +135,7 @@ def run_set(
         annotator: one of the recipe's.
         keys: that it needs.
         merged: called with the clips whose results are in the store so far.
+        stages: what tasks took is counted there, by the annotator's name.
     """
     import ray
 
@@ -131,12 +144,13 @@ def run_set(
         num_cpus=need.cpus, num_gpus=need.gpus, max_retries=0, name=f"reel:{name}", num_returns="streaming",
         _generator_backpressure_num_objects=PIECES_AHEAD,
     )  # fmt: skip
-    began = time.monotonic()
+    clock = _Clock(defaultdict(Stage) if stages is None else stages, name)
     version = store.dataset("clips").version
     clips = 0
 
     def pieces(state: str) -> Iterator[_Piece]:
-        return (ray.get(piece) for piece in remote.remote(store.uri, version, name, dict(params), keys, state))
+        given = (store.uri, version, name, dict(params), keys, state, STRETCH_CLIPS)
+        return (ray.get(piece) for piece in remote.remote(*given))
 
     with (
         tempfile.TemporaryFile(prefix="reel-set-") as spool,
@@ -144,18 +158,51 @@ def run_set(
     ):
         try:
             end = _from_some_worker(pieces, recipe.limits.attempts, spool, saved)
+            if end.left:
+                with clock.tasks() as counted:
+                    _laid_down(by_tasks(end.left, need, recipe, counted), spool)
+        except StretchFailed as error:
+            why = error.why
+            used = saved.used(end.usage)
+            return SetOutcome(0, clock.seconds, used, why.message, why.detail, why.postponed, end.took)
         except ray.exceptions.RayError as error:
-            seconds = time.monotonic() - began
-            return _failed(name, getattr(error, "cause", error), str(error), seconds, saved.used())
+            return _failed(name, getattr(error, "cause", error), str(error), clock.seconds, saved.used())
         for table in _unspooled(spool):  # a set of which a part is another fit's is none
             store.merge("clips", table, on="clip_id")
             clips += table.num_rows
             merged(clips)
         saved.end(end.state)
-    seconds = time.monotonic() - began
     if end.problem:
-        return replace(_failed(name, end.problem, str(end.problem), seconds, saved.used(end.usage)), took=end.took)
-    return SetOutcome(clips, seconds, saved.used(end.usage), took=end.took)
+        failed = _failed(name, end.problem, str(end.problem), clock.seconds, saved.used(end.usage))
+        return replace(failed, took=end.took)
+    return SetOutcome(clips, clock.seconds, saved.used(end.usage), took=end.took)
+
+
+class _Clock:
+    """Seconds of a set on workers: of this process, which waits for one, and of tasks in place of the wait for them.
+
+    Args:
+        stages: in which tasks are counted.
+        name: under which they are.
+    """
+
+    def __init__(self, stages: defaultdict[str, Stage], name: str) -> None:
+        self._stages, self._name = stages, name
+        self._began, self._more = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._began + self._more
+
+    @contextmanager
+    def tasks(self) -> Iterator[defaultdict[str, Stage]]:
+        """Yield the stages, to count tasks in; the block is the wait for them."""
+        began, before = time.monotonic(), self._stages[self._name].seconds
+        try:
+            yield self._stages
+        finally:
+            self._more += self._stages[self._name].seconds - before - (time.monotonic() - began)
 
 
 class _Saved:
@@ -222,18 +269,33 @@ def _from_some_worker(
 
 def _spooled(pieces: Iterable[_Piece], spool: IO[bytes], note: Callable[[_OnTheWay], None] = lambda way: None) -> _End:
     """Write tables to a file until the end comes, and return that; note: is given states on the way."""
+    end: _End | None = None
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal end
+        for piece in pieces:
+            if isinstance(piece, _End):
+                end = piece
+                return
+            if isinstance(piece, _OnTheWay):
+                note(piece)
+            else:
+                yield piece
+
+    _laid_down(tables(), spool)
+    if end is None:
+        raise RuntimeError("a set ended without saying so")
+    return end
+
+
+def _laid_down(tables: Iterable[pa.Table], spool: IO[bytes]) -> None:
+    """Write tables to an empty file."""
     writer: Any = None
-    for piece in pieces:
-        if isinstance(piece, _OnTheWay):
-            note(piece)
-            continue
-        if isinstance(piece, _End):
-            if writer:
-                writer.close()
-            return piece
-        writer = writer or pa.ipc.new_stream(spool, piece.schema)
-        writer.write_table(piece.combine_chunks())
-    raise RuntimeError("a set ended without saying so")
+    for table in tables:
+        writer = writer or pa.ipc.new_stream(spool, table.schema)
+        writer.write_table(table.combine_chunks())
+    if writer:
+        writer.close()
 
 
 def _unspooled(spool: IO[bytes]) -> Iterator[pa.Table]:
@@ -250,13 +312,29 @@ def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usa
 
 
 def _compute(
-    store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys, state: str = ""
+    store_uri: str,
+    version: int,
+    name: str,
+    params: dict[str, Any],
+    keys: Keys,
+    state: str = "",
+    stretch_clips: int = STRETCH_CLIPS,
 ) -> Iterator[_Piece]:
-    """Compute a set on the worker. state: JSON of the one to begin with, in place of the store's.
+    """Compute a set on the worker.
+
+    Args:
+        store_uri: of the store.
+        version: of `clips`, that is read.
+        name: of the annotator.
+        params: its parameters.
+        keys: that it needs.
+        state: JSON of the one to begin with, in place of the store's.
+        stretch_clips: members of a set that is done here, at most, where tasks could share it.
 
     Yields:
-        States on the way; pieces with clip_id, the columns and the fingerprint of members, each member once; and the
-        end. Where a problem kept it from finishing, the fingerprints are null, and the next run continues.
+        States on the way; pieces with clip_id, the columns and the fingerprint of members, each member once, but where
+        the end leaves them to tasks; and the end. Where a problem kept it from finishing, the fingerprints are null,
+        and the next run continues.
     """
     meter, began = Meter(), time.monotonic()
     store, annotator = Store(store_uri), load(name, params)
@@ -273,10 +351,16 @@ def _compute(
         finally:
             usage = take_usage(annotator)
             close_chats()  # Ray keeps the worker: it must not keep a model or an engine
-    schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
-    rows = _rows(reader, annotator, found, None if problem else members.fingerprint, schema)
-    yield from rebatched(rows, schema, MERGED_CLIPS)
-    yield _End(json.dumps(last), usage, problem, Lap(1, time.monotonic() - began, meter.take()))
+    fingerprint, left = None if problem else members.fingerprint, None
+    if isinstance(found, PerBatch):
+        work = SharedWork(store_uri, version, name, params, fingerprint, found.reads, found.compute, stretch_clips)
+        rows = work.rows(work.stretches())
+        left = work if members.count > stretch_clips else None
+    else:
+        rows = _rows(reader, annotator, found, fingerprint)
+    if not left:
+        yield from rebatched(rows, rows_schema(annotator), MERGED_CLIPS)
+    yield _End(json.dumps(last), usage, problem, Lap(1, time.monotonic() - began, meter.take()), left)
 
 
 def _on_the_way(annotator: SetAnnotator, steps: Steps) -> Generator[_OnTheWay, None, tuple[Iterable[Any], Any]]:
@@ -290,11 +374,7 @@ def _on_the_way(annotator: SetAnnotator, steps: Steps) -> Generator[_OnTheWay, N
 
 
 def _rows(
-    reader: MemberReader,
-    annotator: SetAnnotator,
-    found: Iterable[Mapping[str, Any]],
-    fingerprint: str | None,
-    schema: pa.Schema,
+    reader: MemberReader, annotator: SetAnnotator, found: Iterable[Mapping[str, Any]], fingerprint: str | None
 ) -> Iterator[pa.Table]:
     """Yield rows of `clips`: the results of the members that are complete, and nulls for the others."""
     results = iter(found)
@@ -303,11 +383,7 @@ def _rows(
     parts = chain([] if first is None else [first], results)
     for ids, mask, columns in zip(reader.ids(), masks, parts, strict=True):
         annotator.refuse_others(columns)
-        complete = mask.to_numpy(zero_copy_only=False)
-        place = pa.array(np.cumsum(complete) - 1, mask=~complete)
-        values = [pa.array(columns[c], type=annotator.columns[c].type).take(place) for c in annotator.columns]
-        prints = pa.array([fingerprint] * len(ids), pa.string())
-        yield pa.Table.from_arrays([ids, *values, prints], schema=schema)
+        yield laid_out(annotator, ids, mask, columns, fingerprint)
 
 
 def _load_state(store: Store, annotator: Computes) -> Any:

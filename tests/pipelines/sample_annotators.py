@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from reelwright.annotate.contract import (
     Resources,
     SetAnnotator,
     Stored,
+    StreamedSetAnnotator,
     Unmeasurable,
     runtime,
 )
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.annotate.per_batch import PerBatch
+from reelwright.annotate.set_reader import ClipReader
 from reelwright.curation.media.frames import ClipFacts
 
-SAMPLES = ("Narrow", "Flaky", "Deadly", "Loud", "Lonely", "Ranked")
+SAMPLES = ("Narrow", "Flaky", "Deadly", "Loud", "Lonely", "Ranked", "Doubled")
 
 
 class Narrow(Annotator):
@@ -168,3 +172,54 @@ class Ranked(SetAnnotator):
             why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
             raise PartialResult(found | {"ranked_place": darkest}, state) from why
         return found, state
+
+
+@dataclass(frozen=True)
+class Doubled(StreamedSetAnnotator):
+    """Twice the width of each clip, and who computed it; state: the number of calls. trouble: see `Doubling`."""
+
+    trouble: str = runtime("")
+
+    name, version = "doubled", 1
+    needs = Stored("width")
+    columns = {
+        "doubled_width": Column(pa.int64(), "twice the width"),
+        "doubled_by": Column(pa.string(), "node and process"),
+    }
+
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
+        return PerBatch(clips, ("width",), Doubling(self.trouble)), (state or 0) + 1
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Doubles widths. It takes its process down on the clip of width 0 while the file `trouble` is there (once, if that
+    says so), fails on it if that says `raise`, and waits there for another node if it is a folder."""
+
+    trouble: str
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        widths, trouble = clips["width"].to_pylist(), Path(self.trouble)
+        if self.trouble and trouble.is_dir():
+            _meet(trouble)
+        elif self.trouble and trouble.exists() and 0 in widths:
+            how = trouble.read_text()
+            if how == "raise":
+                raise ValueError("no doubling today")
+            if how == "once":
+                trouble.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"doubled_width": [2 * width for width in widths], "doubled_by": [_here()] * len(widths)}
+
+
+def _here() -> str:
+    import ray
+
+    return f"{ray.get_runtime_context().get_node_id()} {os.getpid()}"
+
+
+def _meet(folder: Path, most_s: float = 120) -> None:
+    (folder / _here().split()[0]).touch()
+    ends = time.monotonic() + most_s
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < ends:
+        time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,22 +39,17 @@ class Fit:
         """Return the index of the nearest centroid, int [N]."""
         return nearest(vectors, self.centroids)[0]
 
-    def is_outgrown(self, parts: Iterable[np.ndarray], count: int, growth: float) -> bool:
-        """Return whether the vectors have outgrown the fit: more of them, or further off, by a share of `growth`.
+    def is_outgrown(self, vectors: np.ndarray, count: int, growth: float) -> bool:
+        """Return whether a set has outgrown the fit: more vectors, or further off, by a share of `growth`.
 
         Args:
-            parts: the vectors, float32 [N, D] each.
-            count: their number in all, at least 1.
+            vectors: of the set, or of a sample of it, float32 [N, D], N at least 1.
+            count: number of vectors in the set.
             growth: the share.
         """
-        if count > (1 + growth) * self.vectors:
+        if count > (1 + growth) * self.vectors or vectors.shape[1] != self.centroids.shape[1]:
             return True
-        total = 0.0
-        for vectors in parts:
-            if len(vectors) and vectors.shape[1] != self.centroids.shape[1]:
-                return True
-            total += float(nearest(vectors, self.centroids)[1].sum(dtype=np.float64)) if len(vectors) else 0.0
-        return total / count > (1 + growth) * self.spread + NEW
+        return float(nearest(vectors, self.centroids)[1].mean(dtype=np.float64)) > (1 + growth) * self.spread + NEW
 
     def to_json(self) -> dict[str, Any]:
         """Return the fit as JSON."""

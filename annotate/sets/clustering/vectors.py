@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelwright.annotate.contract import Need, Stored
+from reelwright.annotate.per_batch import PerBatch
 from reelwright.annotate.set_reader import ClipReader, sampled
 
 VECTOR, MODEL = "caption_embedding", "caption_embedding_model"
@@ -31,6 +32,13 @@ class Part:
     clips: pa.Table
     rows: np.ndarray
     vectors: np.ndarray
+
+    @classmethod
+    def of(cls, clips: pa.Table, model: str) -> Part:
+        """Return the part that clips are. clips: with VECTOR and MODEL; model: whose vectors can be compared."""
+        models = pc.fill_null(clips[MODEL].cast(pa.string()), "")
+        rows = np.flatnonzero(pc.and_(clips[VECTOR].is_valid(), pc.equal(models, model)).to_numpy())
+        return cls(clips, rows, _unit(clips[VECTOR].take(pa.array(rows))))
 
     @property
     def ids(self) -> pa.Array:
@@ -75,10 +83,11 @@ class CaptionVectors:
     def parts(self, more: Sequence[str] = ()) -> Iterator[Part]:
         """Yield the set batch by batch, with more of its columns, as often as it is asked for."""
         for batch in self._clips.batches([VECTOR, MODEL, *(c for c in more if c not in (VECTOR, MODEL))]):
-            models = pc.fill_null(batch[MODEL].cast(pa.string()), "")
-            usable = pc.and_(batch[VECTOR].is_valid(), pc.equal(models, self.model))
-            rows = np.flatnonzero(usable.to_numpy())
-            yield Part(batch, rows, _unit(batch[VECTOR].take(pa.array(rows))))
+            yield Part.of(batch, self.model)
+
+    def per_batch(self, compute: Callable[[pa.Table], Mapping[str, Any]], more: Sequence[str] = ()) -> PerBatch:
+        """Return columns that are computed from each batch's vectors, and more of its columns, alone."""
+        return PerBatch(self._clips, (VECTOR, MODEL, *more), compute)
 
     def sample(self, count: int, seed: int) -> tuple[pa.Array, np.ndarray]:
         """Return (ids, unit vectors float32 [N, D]) of at most `count` clips, in order of clip_id; see `sampled`."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelwright.annotate.sets.clustering import kmeans
 from reelwright.annotate.sets.clustering.kmeans import Fit, fit, rule_of_thumb
 from reelwright.annotate.sets.clusters import Clusters
 from tests.annotate.sets.embedded_clips import blobs, clips_of
@@ -65,7 +66,9 @@ def test_many_more_clips_make_new_clusters_and_old_ones_keep_their_ids() -> None
     assert new["fit"]["vectors"] == 280
 
 
-def test_other_vectors_in_the_same_number_are_fitted_anew() -> None:
+@pytest.mark.parametrize("fit_on", [kmeans.FIT_ON, 60])
+def test_other_vectors_in_the_same_number_are_fitted_anew(fit_on: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "FIT_ON", fit_on)
     vectors, _ = blobs([60, 50, 40])
     moved, _ = blobs([60, 50, 40], offset=5)
     _, state = run(clips_of(vectors), k=3)
