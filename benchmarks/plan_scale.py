@@ -58,9 +58,9 @@ def main() -> None:
             measured(f"plan_scale.{clips}", "resume", path)
 
 
-def measured(name: str, what: str, path: Path, *more: str) -> None:
-    """Run a part in a process of its own, and print its output."""
-    command = [sys.executable, "-m", "benchmarks.plan_scale", "--part", what, str(path), *more]
+def measured(name: str, what: str, path: Path, *more: str, module: str = "benchmarks.plan_scale") -> None:
+    """Run a part of a benchmark in a process of its own, and print its output."""
+    command = [sys.executable, "-m", module, "--part", what, str(path), *more]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for key, value in json.loads(said.splitlines()[-1]).items():
         print(f"{name}.{what}.{key} {value:.2f}", flush=True)

@@ -112,8 +112,8 @@ def make_pairs(store: Store, recipe: TrainRecipe) -> None:
     worker = Encoder(
         recipe.model_dump(mode="json"), store.uri, [store.snapshots.show(SNAPSHOT).media_version], "cpu"
     )  # fmt: skip
-    if missing.captions:
-        store.commit_encoded("texts", [worker.encode_captions(missing.captions).fragments])
+    if len(missing.captions):
+        store.commit_encoded("texts", [worker.encode_captions(missing.captions.to_pylist()).fragments])
     for window, rows in missing.latents.items():
         made = worker.encode_clips(window, plan.clip_ids.take(rows).to_pylist())
         store.commit_encoded("latents", [made.fragments])

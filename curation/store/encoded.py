@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from reelwright.curation.store.schema import table_of
 if TYPE_CHECKING:
     import numpy as np
 
+KEYS_AT_A_TIME = 65_536
 
 
 class Reader:
@@ -42,16 +43,18 @@ class Reader:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.store, self.table, self.version)
 
-    def keys(self, columns: Sequence[str], filter: str) -> tuple[pa.Table, np.ndarray]:
-        """Return columns of the rows that pass a SQL condition, and the rows' places (int64)."""
-        import numpy as np
+    def keys(self, columns: Sequence[str], filter: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        """Yield columns of the rows that pass a SQL condition, some at a time, and their places (int64), ascending."""
+        from reelwright.curation.store.places import Places
 
         dataset = self._dataset()
-        rows = dataset.to_table(columns=list(columns), filter=filter, with_row_address=True)
-        address = rows.column("_rowaddr").to_numpy()
-        everything = dataset.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
-        order = np.argsort(everything, kind="stable")  # deleted rows have an address and no place
-        return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
+        place_of = Places(dataset)
+        scanner = dataset.scanner(
+            columns=list(columns), filter=filter, with_row_address=True, scan_in_order=True, batch_size=KEYS_AT_A_TIME
+        )
+        for batch in scanner.to_batches():
+            address = batch.column("_rowaddr").to_numpy()
+            yield batch.drop_columns(["_rowaddr"]), place_of(address)
 
     def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
         """Return the tensors' bytes (buffers) at `places`, in that order.

@@ -100,10 +100,11 @@ def precompute(store: Store, snapshot: str, recipe: TrainRecipe, options: Option
         )  # fmt: skip
         chosen = _first(todo, options.limit)
         summary.left = sum(map(len, todo.values())) - sum(map(len, chosen.values()))
-        if chosen or missing.captions:
+        if chosen or len(missing.captions):
             with cluster(options.address), Progress("precompute", quiet=options.quiet) as progress:
                 run = _Run(store, snapshot, recipe, plan, prints, summary)
-                run.run(chosen, missing.captions, progress, workers=options.workers, per_gpu=options.per_gpu)
+                captions = missing.captions.to_pylist()
+                run.run(chosen, captions, progress, workers=options.workers, per_gpu=options.per_gpu)
         if not summary.left and not summary.failed_captions:
             _keep_plan(store, snapshot, recipe)
     return summary

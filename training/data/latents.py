@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,10 +14,12 @@ import pyarrow as pa
 from reelwright.curation.store import Store
 from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
 from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.distinct import each_once_in_order
 from reelwright.training.data.encode import Fingerprints, read_into
 from reelwright.training.data.rows import caption_key, hashes_of
 from reelwright.training.data.sample_index import SampleIndex, index_samples, numbers_of
 from reelwright.training.data.schedule import Draw, Schedule
+from reelwright.training.data.spool import stretches
 from reelwright.training.data.windows import Window, drawn_windows, wanted_windows
 from reelwright.training.recipe import EncodeConfig
 
@@ -43,26 +47,39 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Missing:
-    """Lacking rows of a schedule. latents: window -> rows of the schedule; captions: texts, each once."""
+    """Lacking rows of a schedule.
+
+    Attributes:
+        latents: window -> rows of the schedule.
+        captions: texts, or their hashes, each once, in order.
+        wanted: latents, there or not.
+        count_captions: counts the captions that are wanted, there or not.
+    """
 
     latents: dict[Window, np.ndarray]
-    captions: list[str]
-    wanted: int  # latents, there or not
-    wanted_captions: int
+    captions: pa.Array
+    wanted: int
+    count_captions: Callable[[], int]
 
     @property
     def count(self) -> int:
         """Lacking latents."""
         return sum(map(len, self.latents.values()))
 
+    @cached_property
+    def wanted_captions(self) -> int:
+        """Captions, there or not."""
+        return self.count_captions()
+
     def __bool__(self) -> bool:
-        return bool(self.count or self.captions)
+        return bool(self.count or len(self.captions))
 
     def stored_by(self, encode: EncodeConfig) -> Missing:
         """Return what of it a recipe wants in the store before it trains."""
         latents, text = encode.stored
         kept = (self.latents, self.wanted) if latents else ({}, 0)
-        return Missing(kept[0], self.captions if text else [], kept[1], self.wanted_captions if text else 0)
+        of_text = (self.captions, self.count_captions) if text else (self.captions.slice(0, 0), lambda: 0)
+        return Missing(kept[0], of_text[0], kept[1], of_text[1])
 
 
 class StoredSamples:
@@ -85,21 +102,30 @@ class StoredSamples:
         )
 
     def missing(self) -> Missing:
-        """Return what the schedule may draw and the store lacks: columns joined with columns."""
+        """Return what the schedule may draw and the store lacks: columns joined with columns, a stretch at a time."""
         latents, wanted = self.missing_latents()
-        captions = self.schedule.plan.caption_values()
-        lost = np.flatnonzero(self.index.find_texts(numbers_of(hashes_of(captions))) < 0)
-        return Missing(latents, captions.take(pa.array(lost)).to_pylist(), wanted, len(captions))
+        parts = self.schedule.plan.caption_parts
+        return Missing(
+            latents, each_once_in_order(map(self._without_states, parts())), wanted,
+            lambda: len(each_once_in_order(parts())),
+        )  # fmt: skip
 
     def missing_latents(self) -> tuple[dict[Window, np.ndarray], int]:
         """(window -> rows of the schedule that the store lacks, latents that may be drawn)."""
-        latents, wanted = {}, 0
-        for window, rows in wanted_windows(self.schedule):
-            wanted += len(rows)
-            lacking = rows[self._find(window, rows) < 0]
-            if len(lacking):
-                latents[window] = lacking
-        return latents, wanted
+        latents, wanted = defaultdict[Window, list[np.ndarray]](list), 0
+        plan = self.schedule.plan
+        for here in stretches(len(plan.state)) if plan.clip is None else [slice(None)]:
+            for window, rows in wanted_windows(self.schedule, here):
+                wanted += len(rows)
+                lacking = rows[self._find(window, rows) < 0]
+                if len(lacking):
+                    latents[window].append(lacking)
+        order = {bucket: number for number, bucket in enumerate(plan.buckets)}
+        windows = sorted(latents, key=lambda window: (order[window.bucket], window.place))
+        return {window: np.concatenate(latents[window]) for window in windows}, wanted
+
+    def _without_states(self, captions: pa.Array) -> pa.Array:
+        return captions.take(pa.array(np.flatnonzero(self.index.find_texts(numbers_of(hashes_of(captions))) < 0)))
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""

@@ -19,6 +19,7 @@ Rows of several snapshots are in the order of these, then of ids; a clip has a r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.mapped import map_table, write_table
 from reelwright.training.data.mix_rows import SNAPSHOT
 from reelwright.training.data.rows import HASH, hashes_of
+from reelwright.training.data.spool import stretches
 from reelwright.training.errors import TrainError
 
 UNUSED, TRAINED, HELD_OUT = 0, 1, 2
@@ -146,12 +148,19 @@ class Plan:
 
     def caption_values(self) -> pa.Array:
         """Return the captions that may be wanted, each once; one of them is empty (or the hash of nothing)."""
+        return pa.chunked_array(list(self.caption_parts())).unique()
+
+    def caption_parts(self) -> Iterator[pa.Array]:
+        """Yield the captions that may be wanted, some rows' at a time; the empty one (or its hash) first."""
         if "captions" not in self.table.schema.names:
-            return pa.array([""])
-        used = self.table.column("captions").take(pa.array(np.flatnonzero(self.state != UNUSED)))
-        values = pc.list_flatten(used).unique()
+            yield pa.array([""], pa.large_string())
+            return
+        captions = self.table.column("captions").chunk(0)
         empty = pa.array([""], pa.large_string())
-        return pa.concat_arrays([values, hashes_of(empty) if values.type == HASH else empty.cast(values.type)]).unique()
+        yield hashes_of(empty) if captions.type.value_type == HASH else empty.cast(captions.type.value_type)
+        for here in stretches(len(captions)):
+            used = np.flatnonzero(self.state[here] != UNUSED) + here.start
+            yield pc.list_flatten(captions.take(pa.array(used))).unique()
 
 
 def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:

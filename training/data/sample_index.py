@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reelwright.curation.keys.row_order import rows_in_order
+from reelwright.curation.keys.scratch import duckdb_on_disk
 from reelwright.training.data.mapped import map_table, write_table
+from reelwright.training.data.spool import Spool, forget, stretches
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
+    from reelwright.curation.store.encoded import Reader
     from reelwright.training.data.encode import Fingerprints
 
 LATENTS, TEXTS = "latents.arrow", "texts.arrow"
 NOTE = "reelwright.samples"
+LATENTS_SCHEMA = pa.schema([("row", pa.int64()), ("place", pa.int64())])
+TEXTS_SCHEMA = pa.schema([("hash", pa.uint64()), ("place", pa.int64()), ("bytes", pa.int64())])
+MEMORY_LIMIT = "512MB"  # of the join of clips and latents
+BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -56,16 +64,13 @@ class SampleIndex:
 
     def write(self, folder: Path) -> None:
         """Write two files that `read` maps."""
-        parts, told, first = [], [], 0
+        spool, told = Spool(LATENTS_SCHEMA), []
         for key, found in self.windows.items():
-            last = first + len(found.rows)
-            told.append({"key": key, "first": first, "last": last, "bytes": found.bytes, "shape": list(found.shape)})
-            parts.append(pa.table({"row": found.rows, "place": found.places}))
-            first = last
-        empty = pa.table({"row": np.empty(0, np.int64), "place": np.empty(0, np.int64)})
-        write_table(
-            pa.concat_tables([empty, *parts]), folder / LATENTS, NOTE, {"version": self.versions[0], "windows": told}
-        )
+            first = spool.rows
+            for here in stretches(len(found.rows)):
+                spool.add(pa.record_batch([found.rows[here], found.places[here]], schema=LATENTS_SCHEMA))
+            told.append({"key": key, "first": first, "last": spool.rows, "bytes": found.bytes, "shape": [*found.shape]})
+        write_table(spool.table(), folder / LATENTS, NOTE, {"version": self.versions[0], "windows": told})
         texts = pa.table({"hash": self.hashes, "place": self.text_places, "bytes": self.text_bytes})
         write_table(texts, folder / TEXTS, NOTE, {"version": self.versions[1], "width": self.width})
 
@@ -86,22 +91,12 @@ class SampleIndex:
 
 
 def index_samples(store: Store, clip_ids: pa.Array, fingerprints: Fingerprints) -> SampleIndex:
-    """Look up what the store holds for clips: one pass over the keys of `latents` and `texts`."""
+    """Look up what the store holds for clips, on disk where that is much: one pass over the keys of either table."""
     reader, text_reader = store.reader("latents"), store.reader("texts")
-    keys, places = reader.keys(
-        ["clip_id", "bucket", "bytes", "shape"], f"encoder_fingerprint = '{fingerprints.latents}'"
-    )
-    rows = pc.index_in(keys.column("clip_id").cast(clip_ids.type), value_set=clip_ids).fill_null(-1).to_numpy()
-    texts, text_places = text_reader.keys(
-        ["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{fingerprints.texts}'"
-    )
-    hashes = numbers_of(texts.column("caption_hash"))
-    order = np.argsort(hashes, kind="stable")
-    width = texts.column("shape")[0].as_py()[1] if len(texts) else 0
-    return SampleIndex(
-        (reader.version, text_reader.version), _by_window(keys, rows, places),
-        hashes[order], text_places[order], texts.column("bytes").to_numpy()[order].astype(np.int64), width,
-    )  # fmt: skip
+    windows = _windows(reader, clip_ids, f"encoder_fingerprint = '{fingerprints.latents}'")
+    texts, width = _texts(text_reader, f"encoder_fingerprint = '{fingerprints.texts}'")
+    hashes, places, sizes = (_numpy(texts, name) for name in TEXTS_SCHEMA.names)
+    return SampleIndex((reader.version, text_reader.version), windows, hashes, places, sizes, width)
 
 
 def numbers_of(hashes: pa.ChunkedArray | pa.Array | Sequence[str]) -> np.ndarray:
@@ -125,21 +120,67 @@ def _numpy(table: pa.Table, name: str) -> np.ndarray:
     return table.column(name).chunk(0).to_numpy() if len(table) else table.column(name).to_numpy()
 
 
-def _by_window(keys: pa.Table, rows: np.ndarray, places: np.ndarray) -> dict[str, WindowPlaces]:
-    """Key of a window -> where its latents are. Of a row written twice the later one counts."""
-    codes = keys.column("bucket").combine_chunks().dictionary_encode()
-    numbers, out = codes.indices.to_numpy(zero_copy_only=False), {}
-    for code, key in enumerate(codes.dictionary.to_pylist()):
-        here = np.flatnonzero((numbers == code) & (rows >= 0))
-        if len(here):
-            order = here[np.argsort(rows[here], kind="stable")]
-            last = order[np.append(rows[order][1:] != rows[order][:-1], True)]
-            shape = tuple(keys.column("shape")[int(here[0])].as_py())
-            out[key] = WindowPlaces(
-                rows[last].astype(np.int64), places[last].astype(np.int64),
-                keys.column("bytes")[int(here[0])].as_py(), shape,
-            )  # fmt: skip
-    return out
+def _windows(reader: Reader, clip_ids: pa.Array, condition: str) -> dict[str, WindowPlaces]:
+    """Key of a window -> where its latents are."""
+    seen: dict[str, tuple[int, int, tuple[int, ...]]] = {}  # number, bytes and shape of each window
+
+    def clips() -> Iterator[pa.RecordBatch]:
+        for here in stretches(len(clip_ids)):
+            some = clip_ids.slice(here.start, here.stop - here.start).cast(pa.string())
+            yield pa.record_batch([some, pa.array(np.arange(here.start, here.stop))], schema=of_clips)
+
+    def latents() -> Iterator[pa.RecordBatch]:
+        for keys, places in reader.keys(["clip_id", "bucket", "bytes", "shape"], condition):
+            codes = keys.column("bucket").dictionary_encode()
+            numbers = np.empty(len(codes.dictionary), np.int64)
+            for code, key in enumerate(codes.dictionary.to_pylist()):
+                if key not in seen:
+                    one = pc.index(codes.indices, code).as_py()
+                    seen[key] = len(seen), keys.column("bytes")[one].as_py(), (*keys.column("shape")[one].as_py(),)
+                numbers[code] = seen[key][0]
+            window = numbers[codes.indices.to_numpy(zero_copy_only=False)]
+            yield pa.record_batch([keys.column("clip_id"), pa.array(window), pa.array(places)], schema=of_latents)
+
+    of_clips = pa.schema([("clip_id", pa.string()), ("clip", pa.int64())])
+    of_latents = pa.schema([("clip_id", pa.string()), ("bucket", pa.int64()), ("place", pa.int64())])
+    spool, counts = Spool(LATENTS_SCHEMA), np.zeros(0, np.int64)
+    with duckdb_on_disk(MEMORY_LIMIT, "reel-samples-") as con:
+        con.register("clips", pa.RecordBatchReader.from_batches(of_clips, clips()))
+        con.register("latents", pa.RecordBatchReader.from_batches(of_latents, latents()))
+        found = con.sql(  # of a row that was written twice the later one counts
+            "SELECT bucket, clip, max(place) FROM latents JOIN clips USING (clip_id) GROUP BY ALL ORDER BY bucket, clip"
+        )
+        for batch in found.to_arrow_reader(BATCH_ROWS):
+            more = np.bincount(batch.column(0).to_numpy(), minlength=len(seen))
+            counts = more + np.pad(counts, (0, len(more) - len(counts)))
+            spool.add(pa.record_batch(batch.columns[1:], schema=LATENTS_SCHEMA))
+            forget()
+    rows, places = (_numpy(spool.table(), name) for name in LATENTS_SCHEMA.names)
+    ends = np.cumsum(counts)
+    return {
+        key: WindowPlaces(rows[ends[n] - counts[n] : ends[n]], places[ends[n] - counts[n] : ends[n]], size, shape)
+        for key, (n, size, shape) in seen.items()
+        if n < len(counts) and counts[n]
+    }
+
+
+def _texts(reader: Reader, condition: str) -> tuple[pa.Table, int]:
+    """(hash, place and bytes of all states, by hash; their width)."""
+    width = 0
+
+    def texts() -> Iterator[pa.RecordBatch]:
+        nonlocal width
+        for keys, places in reader.keys(["caption_hash", "bytes", "shape"], condition):
+            if len(keys) and not width:
+                width = keys.column("shape")[0].as_py()[1]
+            hashes, sizes = numbers_of(keys.column("caption_hash")), keys.column("bytes").cast(pa.int64())
+            yield pa.record_batch([pa.array(hashes), pa.array(places), sizes], schema=TEXTS_SCHEMA)
+
+    spool = Spool(TEXTS_SCHEMA)
+    for batch in rows_in_order(texts(), TEXTS_SCHEMA, ["hash", "place"]):
+        spool.add(batch)
+        forget()
+    return spool.table(), width
 
 
 def _search(known: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:

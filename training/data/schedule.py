@@ -220,15 +220,19 @@ class Schedule:
                 out += self._validation_batches(t, bucket, chosen[here], keys[here])
         return out
 
-    def wanted(self) -> Iterator[tuple[Bucket, np.ndarray]]:
-        """Yield each bucket and the rows of the clips that may be drawn in it, which precomputing must have made."""
+    def wanted(self, here: slice = slice(None)) -> Iterator[tuple[Bucket, np.ndarray]]:
+        """Yield each bucket and the rows of the clips that may be drawn in it, which precomputing must have made.
+
+        here: of these rows alone; of a mix only all together, as each clip is of the first row that it has.
+        """
         reach = self.chances > 0
         as_image, as_video = (
-            np.asarray(reach[:, of].any((1, 2)))[self.plan.pattern] for of in (self.still, ~self.still)
+            np.asarray(reach[:, of].any((1, 2)))[self.plan.pattern[here]] for of in (self.still, ~self.still)
         )
+        first = here.start or 0
         for b, bucket in enumerate(self.plan.buckets):
             table, may = (self.plan.image, as_image) if bucket.frames == 1 else (self.plan.video, as_video)
-            rows = self.plan.each_once(np.flatnonzero((table == b).any(1) & may))
+            rows = self.plan.each_once(np.flatnonzero((table[here] == b).any(1) & may) + first)
             if len(rows):
                 yield bucket, rows
 

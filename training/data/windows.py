@@ -57,9 +57,12 @@ def window(bucket: Bucket, number: int, count: int) -> Window:
     return Window(bucket, Fraction(2 * number + 1, 2 * count))
 
 
-def wanted_windows(schedule: Schedule) -> Iterator[tuple[Window, np.ndarray]]:
-    """Yield each window with the rows of the clips that may be drawn in it: what precomputing must have made."""
-    for bucket, rows in schedule.wanted():
+def wanted_windows(schedule: Schedule, here: slice = slice(None)) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yield each window with the rows of the clips that may be drawn in it: what precomputing must have made.
+
+    here: see `Schedule.wanted`.
+    """
+    for bucket, rows in schedule.wanted(here):
         if schedule.data.windows == 1:
             yield Window(bucket), rows
             continue

@@ -31,8 +31,9 @@ def fill(store: Store, clips: range, size: int) -> None:
 
 def check(store: Store, size: int, expected: set[str]) -> None:
     reader = store.reader("latents")
-    keys, places = reader.keys(["clip_id", "bytes"], "encoder_fingerprint = 'f'")
-    ids = keys.column("clip_id").to_pylist()
+    found = list(reader.keys(["clip_id", "bytes"], "encoder_fingerprint = 'f'"))
+    ids = [one for keys, _ in found for one in keys.column("clip_id").to_pylist()]
+    places = np.concatenate([part for _, part in found])
     assert set(ids) == expected
     order = np.random.default_rng(0).permutation(len(ids))
 
@@ -59,10 +60,23 @@ def test_what_was_written_comes_back_after_deleting_and_merging(store, size):
     assert len(store.dataset("latents").get_fragments()) == 1
 
 
+def test_places_are_those_of_take_however_rows_were_deleted(store):
+    for start in range(0, 60, 20):
+        fill(store, range(start, start + 20), SMALL)
+    for gone in ("'c0', 'c19', 'c41'", "'c1', 'c40'", "'c59'"):
+        store.delete("latents", f"clip_id IN ({gone})")
+        reader = store.reader("latents")
+        [*found] = reader.keys(["clip_id"], "clip_id LIKE '%1%' OR clip_id > 'c50'")
+        ids = [one for keys, _ in found for one in keys.column("clip_id").to_pylist()]
+        places = np.concatenate([part for _, part in found])
+        assert store.dataset("latents").take(places.tolist(), columns=["clip_id"])["clip_id"].to_pylist() == ids
+        assert (np.diff(places) > 0).all()
+
+
 def test_a_reader_stays_at_its_version(store):
     fill(store, range(4), SMALL)
     reader = store.reader("latents")
-    _, places = reader.keys(["clip_id"], "bucket = 'b'")
+    [(_, places)] = reader.keys(["clip_id"], "bucket = 'b'")
     store.delete("latents", "clip_id = 'c0'")
     store.compact()
     assert [bytes(d) for d in reader.tensors(places, inline=True)] == [payload(f"c{i}", SMALL) for i in range(4)]

@@ -72,6 +72,33 @@ def test_a_plan_of_some_of_the_clips_finds_each_ones_own_and_no_others(store, pa
                 assert (out == level(IDS.index(clip), window)).all()
 
 
+def test_of_a_sample_that_was_written_twice_the_later_one_counts(tmp_path):
+    store = Store.open(tmp_path / "store", create=True)
+    about = {"bucket": WINDOWS[1], "encoder_fingerprint": "l", "shape": [16, 1, 1, 1], "dtype": "fp32"}
+    for value in (1.0, 2.0):
+        data = to_bytes(torch.full((16, 1, 1, 1), value), "fp32")
+        rows = [{**about, "clip_id": one, "latents": data} for one in IDS[:3]]
+        store.commit_encoded("latents", [store.write_encoded("latents", rows)])
+    index = index_samples(store, pa.array(IDS[:2]), PRINTS)
+    assert index.windows[WINDOWS[1]].places.tolist() == [3, 4]
+    assert index.windows[WINDOWS[1]].shape == (16, 1, 1, 1)
+    assert (len(index.hashes), index.width) == (0, 0)
+
+
+def test_an_index_is_the_same_read_back(store, tmp_path):
+    index = index_samples(store, pa.array(IDS), PRINTS)
+    index.write(tmp_path)
+    again = SampleIndex.read(tmp_path)
+    assert again.windows.keys() == index.windows.keys()
+    assert again.versions == index.versions
+    for key, one in index.windows.items():
+        assert (again.windows[key].bytes, again.windows[key].shape) == (one.bytes, one.shape)
+        assert np.array_equal(again.windows[key].rows, one.rows)
+        assert np.array_equal(again.windows[key].places, one.places)
+    assert np.array_equal(again.hashes, index.hashes)
+    assert np.array_equal(again.text_places, index.text_places)
+
+
 def test_what_lies_before_between_and_after_the_known_keys_is_not_found():
     places = WindowPlaces(np.array([2, 5, 6]), np.array([30, 10, 20]), 4, (1,))
     assert places.find(np.arange(9)).tolist() == [-1, -1, 30, -1, -1, 10, 20, -1, -1]
