@@ -28,6 +28,7 @@ from reelwright.annotate.contract import Steps
 from reelwright.annotate.keys import Keys, keys_in_environment
 from reelwright.annotate.run import failure_of
 from reelwright.annotate.set_reader import rebatched
+from reelwright.curation.credentials import use
 from reelwright.curation.store import Store
 from reelwright.curation.usage import Lap
 from reelwright.pipelines.annotate.lanes import need_of
@@ -140,7 +141,7 @@ def run_set(
     import ray
 
     name, need, params = annotator.name, need_of(annotator, recipe), dict(recipe.annotator_params())[annotator.name]
-    remote: Any = ray.remote(_compute).options(
+    remote: Any = ray.remote(_on_worker).options(
         num_cpus=need.cpus, num_gpus=need.gpus, max_retries=0, name=f"reel:{name}", num_returns="streaming",
         _generator_backpressure_num_objects=PIECES_AHEAD,
     )  # fmt: skip
@@ -149,8 +150,8 @@ def run_set(
     clips = 0
 
     def pieces(state: str) -> Iterator[_Piece]:
-        given = (store.uri, version, name, dict(params), keys, state, STRETCH_CLIPS)
-        return (ray.get(piece) for piece in remote.remote(*given))
+        given = (store.uri, version, name, dict(params), keys, state)
+        return (ray.get(piece) for piece in remote.remote(dict(recipe.credentials), given))
 
     with (
         tempfile.TemporaryFile(prefix="reel-set-") as spool,
@@ -309,6 +310,12 @@ def _unspooled(spool: IO[bytes]) -> Iterator[pa.Table]:
 def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usage | None = None) -> SetOutcome:
     failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
     return SetOutcome(0, seconds, usage or {}, failure.error, detail[-4000:], failure.postponed)
+
+
+def _on_worker(credentials: Mapping[str, str], given: tuple[Any, ...]) -> Iterator[_Piece]:
+    """Do `_compute` with the keys that the recipe names for object stores."""
+    use(credentials)
+    yield from _compute(*given)
 
 
 def _compute(
