@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from reelwright.curation.store.crowding import hashes_of
+from reelwright.curation.vectors.id_hashes import hashes_of
 
 BATCH_CLIPS = 16_384
 _HASH = "__hash"

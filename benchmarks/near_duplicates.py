@@ -23,8 +23,8 @@ import pyarrow as pa
 from reelwright.annotate.sets.duplicates import vectors
 from reelwright.annotate.sets.duplicates.groups import group
 from reelwright.annotate.sets.duplicates.hashes import distance, padded
-from reelwright.annotate.sets.duplicates.scratch import Scratch
 from reelwright.annotate.sets.near_duplicates import NearDuplicates
+from reelwright.curation.vectors.scratch import Scratch
 
 DIM, RANK = 768, 40  # of the embeddings; how many directions most of their differences have, as CLIP's have few
 

@@ -1,7 +1,7 @@
-"""Annotators of sets as they grow: memory and time of a worker, and how far sampled results lie from exact ones.
+"""Annotators of sets as they grow: memory and time of a worker, and how far approximate results lie from exact ones.
 
     python -m benchmarks.sets_scale [CLIPS …] [--dim 32] [--only NAME …]     # 100_000 1_000_000; 10_000_000 takes hours
-    python -m benchmarks.sets_scale --exact                                  # sampled against exact, 100,000 clips
+    python -m benchmarks.sets_scale --exact [CLIPS] [--dim 32]               # approximate against exact, 100,000 clips
 
 Clips are synthetic: subjects with their own vectors of `--dim` numbers (`caption_embedding`, `visual_embedding`),
 hashes of four frames of which a tenth are copies with bits turned, and captions of a few words. They lie in a store;
@@ -33,9 +33,10 @@ from benchmarks.store_scale import BATCH, WORDS, ids, peak_mib
 from reelwright.annotate import SetAnnotator, load
 from reelwright.annotate.keys import Keys
 from reelwright.annotate.sets.clustering import kmeans
-from reelwright.annotate.sets.density import Density
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
+from reelwright.curation.vectors.crowding import Neighbourhood, unit
+from reelwright.curation.vectors.neighbours import SAME
 from reelwright.pipelines.annotate.set_tasks import SharedWork, compute_stretch
 from reelwright.pipelines.annotate.sets import _compute, _End, set_staleness
 from reelwright.pipelines.runtime.meter import Meter
@@ -46,6 +47,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "near_duplicates": ("near_duplicates", {}), "near_duplicates_embedding": ("near_duplicates", {"by": "embedding"}),
 }  # fmt: skip
 SUBJECTS, FRAMES, COPIES = 1_000, 4, 0.1
+COMPARED = 4_000  # clips whose density is also computed among all
 MADE_BY = {"caption_embedding": "caption_embedding", "caption_embedding_model": "caption_embedding",
            "visual_embedding": "visual_embedding", "frame_hash": "frame_hash", "cluster_id": "clusters",
            "composed_caption": "composed_caption"}  # fmt: skip
@@ -53,16 +55,17 @@ MADE_BY = {"caption_embedding": "caption_embedding", "caption_embedding_model": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("clips", type=int, nargs="*", help="default: 100000 1000000; with --exact 100000")
     parser.add_argument("--dim", type=int, default=32)
     parser.add_argument("--only", nargs="+", choices=RUNS, help="default: all")
     parser.add_argument("--exact", action="store_true")
     args = parser.parse_args()
     if args.exact:
-        for key, value in exact(100_000, args.dim):
-            print(f"sets_scale.exact.{key} {value:.4g}", flush=True)
+        for clips in args.clips or [100_000]:
+            for key, value in exact(clips, args.dim):
+                print(f"sets_scale.exact.{clips}.{args.dim}.{key} {value:.4g}", flush=True)
         return
-    for clips in args.clips:
+    for clips in args.clips or [100_000, 1_000_000]:
         with tempfile.TemporaryDirectory(prefix="reel-sets-") as folder:
             for what in ("fill", *(args.only or RUNS)):
                 command = [
@@ -169,21 +172,42 @@ def _by_tasks(work: SharedWork) -> dict[str, float]:
 
 
 def exact(clips: int, dim: int) -> Iterator[tuple[str, float]]:
-    """How far results that look at a sample lie from those that look at every clip."""
+    """How far results that look at a part of the clips lie from those that look at all."""
     rows = synthetic(np.random.default_rng(0), clips, dim)
-    every = Density(exact_up_to=clips)(rows, None)[0]["density"].to_numpy()
-    some = Density()(rows, None)[0]["density"].to_numpy()
-    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
-        yield f"density_over_exact_q{share}", float(np.quantile(some / every, share))
-    yield "density_rank_correlation", float(np.corrcoef(*(np.argsort(np.argsort(d)) for d in (some, every)))[0, 1])
-    vectors = np.stack(rows["caption_embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = unit(rows["caption_embedding"].combine_chunks().flatten().to_numpy().reshape(clips, dim))
+    uniform = unit(np.random.default_rng(1).normal(size=(clips, dim)).astype(np.float32))
+    for name, some in (("subjects", vectors), ("uniform", uniform)):
+        for key, value in densities(rows["clip_id"].to_pylist(), some):
+            yield f"density_{name}_{key}", value
     k = kmeans.rule_of_thumb(clips, 256)
     whole, again = kmeans.fit(vectors, k, 0), kmeans.fit(vectors, k, 1)
     part = kmeans.fit(vectors[: clips // 5], k, 0)
     for name, other in (("fifth", part), ("other_seed", again)):
         yield f"clusters_{name}_spread_over_exact", spread(other, vectors) / spread(whole, vectors)
         yield f"clusters_{name}_clips_elsewhere", elsewhere(whole.labels(vectors), other.labels(vectors))
+
+
+def densities(ids: list[str], vectors: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Density by cells over density among all, of some clips, both with mean 1 over these."""
+    rule, cpu = Neighbourhood(), time.process_time()
+    parts = [slice(start, start + BATCH) for start in range(0, len(ids), BATCH)]
+    found = rule.density(((ids[one], vectors[one]) for one in parts), len(ids))
+    yield "cpu_s", time.process_time() - cpu
+    rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:COMPARED])
+    some, every = found[rows], np.concatenate([among_all(vectors, one, rule.k) for one in np.array_split(rows, 40)])
+    ratio = some / some.mean() / (every / every.mean())
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        yield f"over_exact_q{share}", float(np.quantile(ratio, share))
+    yield "rank_correlation", float(np.corrcoef(*(np.argsort(np.argsort(d)) for d in (some, every)))[0, 1])
+
+
+def among_all(vectors: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """Crowding of some rows by the formula."""
+    alike = vectors[rows] @ vectors.T
+    alike[np.arange(len(rows)), rows] = -np.inf
+    nearest = np.partition(alike, -k, axis=1)[:, -k:]
+    same = np.count_nonzero(alike > 1 - SAME, axis=1)
+    return np.maximum(1, same / k) / np.maximum(SAME, 1 - nearest.mean(axis=1))
 
 
 def spread(fit: kmeans.Fit, vectors: np.ndarray) -> float:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reelwright.annotate.contract import Column, StreamedSetAnnotator
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
-from reelwright.curation.store.crowding import Crowding, Neighbourhood
+from reelwright.curation.vectors.crowding import Neighbourhood
 
 
 @dataclass(frozen=True)
@@ -23,23 +22,24 @@ class Density(StreamedSetAnnotator):
     The mean is over the cosine distances to the k nearest other clips (all others where there are fewer); same counts
     the other clips within 0.01, so that m copies of one caption weigh together about as much as one, however many.
 
-    Exact up to `exact_up_to` clips. Beyond, distances are to a sample of so many clips, those with the smallest hash
-    of seed and id: it stays the same but for few as clips come and go, and is the same sample for all.
+    Exact up to `exact_up_to` clips. Beyond, neighbours are looked for in the `probes` cells nearest to each clip, of
+    cells by k-means that have some 500 clips each, and root(N) / 2 beyond a million. Of a cell with more than 8 times
+    the mean, so many clips stand for all. Bounds against exact densities are in benchmarks/RESULTS.md.
     """
 
     k: int = 10
     exact_up_to: int = 50_000
-    reference: int = 20_000
+    probes: int = 32
     seed: int = 0
 
-    name, version = "density", 1
+    name, version = "density", 2
     profiles = ("cpu", "full")
     typical_s = 0.001
     needs = NEEDS
     columns = {"density": Column(pa.float32(), "crowding among caption embeddings; 1 is the mean of all clips")}
 
     def __post_init__(self) -> None:
-        for name in ("k", "exact_up_to", "reference"):
+        for name in ("k", "exact_up_to", "probes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"density: {name} = {getattr(self, name)}; it must be at least 1")
 
@@ -48,12 +48,28 @@ class Density(StreamedSetAnnotator):
         vectors = CaptionVectors(clips)
         if not vectors.count:
             return vectors.nothing([("density", pa.float32())]), None
-        among = Neighbourhood(self.k, self.exact_up_to, self.reference, self.seed)
-        ids, reference = vectors.sample(among.references(vectors.count), self.seed)
-        crowding = Crowding(reference, self.k, vectors.count)
-        found = []
-        for part in vectors.parts():
-            own = pc.fill_null(pc.index_in(part.ids, ids), -1).to_numpy()
-            found.append(part.spread_out(crowding.of(part.vectors, own), pa.float32()))
-        mean = np.concatenate([one.drop_null().to_numpy() for one in found]).mean()
-        return ({"density": pc.divide(one, pa.scalar(mean, pa.float32()))} for one in found), None
+        rows: list[np.ndarray] = []
+        found = Neighbourhood(self.k, self.exact_up_to, self.probes, self.seed).density(
+            _parts(vectors, rows), vectors.count
+        )
+        return _columns(rows, found), None
+
+
+def _parts(vectors: CaptionVectors, rows: list[np.ndarray]) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield ids and vectors, and note which clips of each batch have one, bool [batch]."""
+    for part in vectors.parts():
+        mask = np.zeros(len(part.clips), bool)
+        mask[part.rows] = True
+        rows.append(mask)
+        yield part.ids.to_pylist(), part.vectors
+
+
+def _columns(rows: list[np.ndarray], found: np.ndarray) -> Iterator[Mapping[str, Any]]:
+    """Yield the densities of each batch: null for a clip without a vector, or with one that is not finite."""
+    start = 0
+    for mask in rows:
+        values = np.full(len(mask), np.nan, np.float32)
+        end = start + int(mask.sum())
+        values[mask] = found[start:end]
+        yield {"density": pa.array(values, from_pandas=True)}
+        start = end

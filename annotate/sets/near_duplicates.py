@@ -14,8 +14,8 @@ from reelwright.annotate.contract import Column, Stored, StreamedSetAnnotator
 from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.duplicates.groups import group
 from reelwright.annotate.sets.duplicates.hashes import LikeHashes, padded
-from reelwright.annotate.sets.duplicates.scratch import Scratch
 from reelwright.annotate.sets.duplicates.vectors import LikeVectors
+from reelwright.curation.vectors.scratch import Scratch
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from reelwright.curation.store.weighting import (
     weigh,
     weigh_vectors,
 )
+from reelwright.curation.vectors.scratch import Scratch
 
 EMBEDDED = "caption_embedding_of"  # column of clips: the column whose caption the embedding is of
 CAPTIONS = ("caption", "source_caption", "composed_caption")
@@ -136,14 +137,27 @@ def _values(con: Any, schema: pa.Schema, rows: pa.Table, column: str) -> tuple[p
 
 def _by_vectors(store: Connection, version: int, schema: pa.Schema, rows: pa.Table, balance: Balance) -> Weighed:
     names = [VECTORS, *([VECTORS_OF] if VECTORS_OF in schema.names else [])]
-    ids, parts = rows.column("clip_id").to_pylist(), []
-    for start in range(0, len(ids), LOOKUP_IDS):
-        some = ids[start : start + LOOKUP_IDS]
-        clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", some), version=version)
-        parts.append(clips.take(pc.index_in(pa.array(some), clips.column("clip_id").combine_chunks())))
-    found = pa.concat_tables(parts)
-    made = found.column(VECTORS_OF) if VECTORS_OF in names else pa.chunked_array([pa.nulls(len(found), pa.string())])
-    return weigh_vectors(found.column("clip_id"), found.column(VECTORS), made, balance)
+    ids = rows.column("clip_id")
+    made: list[pa.Array] = []
+    with Scratch() as scratch:
+        vectors = scratch.array((len(ids), schema.field(VECTORS).type.list_size), np.float32)
+        for start in range(0, len(ids), LOOKUP_IDS):
+            some = ids[start : start + LOOKUP_IDS].combine_chunks()
+            clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", some.to_pylist()), version=version)
+            clips = clips.take(pc.index_in(some, clips.column("clip_id").combine_chunks()))
+            vectors[start : start + len(some)] = _numbers(clips.column(VECTORS))
+            made += clips.column(VECTORS_OF).chunks if VECTORS_OF in names else [pa.nulls(len(some), pa.string())]
+            scratch.let_go()
+        return weigh_vectors(ids, vectors, pa.chunked_array(made, pa.string()), balance)
+
+
+def _numbers(lists: pa.ChunkedArray) -> np.ndarray:
+    """Return lists of one length as float32 [N, D], NaN for a null."""
+    width = lists.type.list_size
+    found = np.full((len(lists), width), np.nan, np.float32)
+    flat = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    found[lists.is_valid().to_numpy()] = flat.reshape(-1, width)
+    return found
 
 
 def _captions(store: Connection, version: int, ids: list[str]) -> dict[str, str]:

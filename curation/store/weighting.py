@@ -9,7 +9,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.crowding import Neighbourhood, unit
 from reelwright.curation.store.errors import StoreError
+from reelwright.curation.vectors.crowding import CHUNK, Neighbourhood, unit
 
 COLUMN = {"density": "density", "cluster": "cluster_id"}
 """Properties that a set can be balanced by, and their columns in clips."""
@@ -122,32 +122,31 @@ def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> W
     return _weighed(rarity, usable, int((known & foreign).sum()), usual, balance.cap)
 
 
-def weigh_vectors(ids: pa.ChunkedArray, vectors: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
+def weigh_vectors(ids: pa.ChunkedArray, vectors: np.ndarray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
     """Weigh clips by their density among these very clips: what is dense in a store may be rare in a part of it.
 
     Args:
         ids: of the clips, each once.
-        vectors: lists of numbers, one per clip or null.
+        vectors: float32 [N, D], which may be mapped; NaN for a clip without a vector.
         made: the model of each vector. Vectors of other models than most cannot be compared.
         balance: the rule.
 
     Raises:
         StoreError: no clip has a vector.
     """
-    known = np.asarray(vectors.is_valid().to_numpy())
+    known = np.concatenate([np.isfinite(vectors[one]).all(axis=1) for one in _stretches(len(vectors))])
     usual, foreign = _foreign(made, known)
     usable = known & ~foreign
     if not usable.any():
         raise StoreError(f"none of these clips has a {VECTORS} to measure density by; {_remedy(VECTORS)}")
-    names = np.array(ids.to_pylist(), dtype=object)
-    rows = np.flatnonzero(usable)
-    rows = rows[np.argsort(names[rows], kind="stable")]  # the same densities in whatever order they came
-    flat = vectors.take(pa.array(rows)).combine_chunks().flatten()
-    points = unit(np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(rows), -1))
-    density = np.zeros(len(names))
-    density[rows] = Neighbourhood().density(names[rows].tolist(), points)
-    rarity = _by_density(density[usable], balance.alpha)
-    return _weighed(rarity, usable, int((known & foreign).sum()), usual, balance.cap)
+
+    def parts() -> Iterator[tuple[list[str], np.ndarray]]:
+        for one in _stretches(len(vectors)):
+            rows = np.flatnonzero(usable[one])
+            yield ids[one].take(pa.array(rows)).to_pylist(), unit(vectors[one][rows])
+
+    density = Neighbourhood().density(parts(), int(usable.sum()))
+    return _weighed(_by_density(density, balance.alpha), usable, int((known & foreign).sum()), usual, balance.cap)
 
 
 def lacks(balance: Balance) -> StoreError:
@@ -215,6 +214,10 @@ def _describe_given(about: Mapping[str, Any], effective: bool) -> str:
     if effective:
         parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
     return "; ".join(parts)
+
+
+def _stretches(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, max(1, count), CHUNK)]
 
 
 def _weighed(rarity: np.ndarray, usable: np.ndarray, foreign: int, usual: str | None, cap: float) -> Weighed:

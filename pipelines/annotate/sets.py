@@ -150,7 +150,7 @@ def run_set(
     clips = 0
 
     def pieces(state: str) -> Iterator[_Piece]:
-        given = (store.uri, version, name, dict(params), keys, state)
+        given = (store.uri, version, name, dict(params), keys, state, STRETCH_CLIPS)
         return (ray.get(piece) for piece in remote.remote(dict(recipe.credentials), given))
 
     with (

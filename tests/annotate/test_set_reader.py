@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reelwright.annotate.set_digest import SetDigest, hashes
 from reelwright.annotate.set_reader import TableReader, rebatched, sampled
-from reelwright.curation.store.crowding import sample
+from reelwright.curation.vectors.id_hashes import hashes_of
 
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=20)), max_size=30)
 
@@ -24,7 +24,8 @@ def of_ids(count: int) -> pa.Table:
 def test_a_sample_is_of_the_smallest_hashes_in_whatever_pieces_and_order_clips_come(count, wanted, batch, seed) -> None:
     clips = of_ids(count)
     ids = clips["clip_id"].to_pylist()
-    expect = clips.take(pa.array(sample(ids, wanted, seed)))
+    smallest = np.sort(np.argsort(hashes_of(ids, seed), kind="stable")[:wanted])
+    expect = clips.take(pa.array(smallest))
     shuffled = clips.take(pa.array(np.random.default_rng(seed).permutation(count)))
     assert sampled(TableReader(shuffled, batch).batches(), wanted, seed).equals(expect)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.sets.clustering.lloyd import centroids_of, nearest
+from reelwright.annotate.sets.clustering.lloyd import centroids_of
+from reelwright.curation.vectors.nearest import nearest
 
 MINI_BATCH_FROM = 20_000  # vectors; below, every round sees all of them
 FIT_ON = 100_000  # vectors of a larger set that are fitted: 256 clusters then have some 400 each

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reelwright.curation.vectors.nearest import nearest
+
 MOST_ROUNDS = 300
 CALM = 1e-4  # of the mean variance per dimension: squared way of all centroids in a round below which it ends
 
@@ -26,22 +28,6 @@ def centroids_of(vectors: np.ndarray, k: int, *, starts: int, seed: int) -> np.n
     exact = off_middle.astype(np.float64)
     fits = [_descended(off_middle, exact[_plus_plus(exact, k, rng)].astype(np.float32)) for _ in range(starts)]
     return np.asarray(min(fits, key=lambda f: f[1])[0] + middle, np.float32)
-
-
-def nearest(vectors: np.ndarray, centroids: np.ndarray, chunk: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N].
-
-    chunk: vectors that are held against all centroids at once.
-    """
-    squares = (centroids**2).sum(axis=1)
-    labels = [np.zeros(0, np.intp)]
-    distances = [np.zeros(0, np.float32)]
-    for start in range(0, len(vectors), chunk):
-        part = vectors[start : start + chunk]
-        off = squares - 2 * part @ centroids.T
-        labels.append(off.argmin(axis=1))
-        distances.append(np.maximum(0, off.min(axis=1) + (part**2).sum(axis=1)))
-    return np.concatenate(labels), np.concatenate(distances)
 
 
 def _plus_plus(vectors: np.ndarray, k: int, rng: np.random.Generator) -> list[int]:

@@ -106,4 +106,5 @@ def _unit(column: pa.ChunkedArray) -> np.ndarray:
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
     flat = column.combine_chunks().flatten() if width else pa.array([], pa.float32())
     found = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), width)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    with np.errstate(invalid="ignore"):  # a vector with an infinite number becomes NaN
+        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))

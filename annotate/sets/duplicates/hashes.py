@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from reelwright.annotate.sets.duplicates.groups import LARGEST_BLOCK
-from reelwright.annotate.sets.duplicates.scratch import Scratch
+from reelwright.curation.vectors.scratch import Scratch
 
 MAX_FRAMES = 8  # hashes of a clip that are compared
 FEWEST_BANDS = 3  # of at most 22 bits, whose values can be counted

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reelwright.annotate.sets.duplicates.cells import Cells
 from reelwright.annotate.sets.duplicates.groups import LARGEST_BLOCK
-from reelwright.annotate.sets.duplicates.scratch import Scratch
+from reelwright.curation.vectors.cells import Cells
+from reelwright.curation.vectors.scratch import Scratch
 
 KEPT = 64  # principal directions that most pairs are judged by
 SAMPLE = 8192  # vectors that the directions are taken from

@@ -1,4 +1,4 @@
-"""Density: the formula by brute force, laws that it keeps, and the sample that stands for a large set."""
+"""Density: the formula by brute force, laws that it keeps, and the cells that a large set is looked for in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelwright.annotate import load
 from reelwright.annotate.sets.density import Density
-from reelwright.curation.store.crowding import SAME, sample
+from reelwright.curation.vectors import crowding
+from reelwright.curation.vectors.neighbours import SAME
 from tests.annotate.sets.embedded_clips import blobs, clips_of
 
 
@@ -68,28 +70,27 @@ def test_identical_clips_are_equally_dense() -> None:
     assert density.tolist() == [1.0] * 40
 
 
-def test_the_order_of_rows_and_of_chunks_does_not_matter() -> None:
+@pytest.mark.parametrize("parameters", [{}, {"exact_up_to": 100, "probes": 3}])
+def test_densities_are_the_same_to_the_bit_in_whatever_order_rows_come(parameters, monkeypatch) -> None:
+    monkeypatch.setattr(crowding, "CELL", 40)
     vectors, _ = blobs([1_500, 800], width=1.0)
+    vectors[:300] = vectors[0]
     clips = clips_of(vectors)
     shuffled = np.random.default_rng(0).permutation(len(vectors))
-    for parameters in ({}, {"exact_up_to": 100, "reference": 500}):
-        plain = density_of(clips, **parameters)
-        np.testing.assert_allclose(plain[shuffled], density_of(clips.take(pa.array(shuffled)), **parameters), rtol=1e-4)
+    plain = density_of(clips, **parameters)
+    assert density_of(clips.take(pa.array(shuffled)), **parameters).tolist() == plain[shuffled].tolist()
 
 
-def test_a_sample_stands_for_all_and_stays_the_same() -> None:
+def test_cells_find_nearly_the_density_among_all(monkeypatch) -> None:
+    monkeypatch.setattr(crowding, "CELL", 40)
     vectors, _ = blobs([1_200, 400, 100], width=1.0)
     clips = clips_of(vectors)
-    exact, sampled = density_of(clips), density_of(clips, exact_up_to=1_000, reference=600)
-    ranks = [np.argsort(np.argsort(one)) for one in (exact, sampled)]
-    assert np.corrcoef(*ranks)[0, 1] > 0.9
-    assert sampled.mean() == pytest.approx(1, abs=1e-4)
-
-    ids = [f"clip-{i}" for i in range(5_000)]
-    chosen = {ids[i] for i in sample(ids, 1_000, 0)}
-    more = [*ids, *(f"late-{i}" for i in range(500))]
-    assert len(chosen & {more[i] for i in sample(more, 1_000, 0)}) > 850
-    assert chosen != {ids[i] for i in sample(ids, 1_000, 1)}
+    exact, found = density_of(clips), density_of(clips, exact_up_to=1_000)
+    ranks = [np.argsort(np.argsort(one)) for one in (exact, found)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.99
+    assert found.mean() == pytest.approx(1, abs=1e-6)
+    few = density_of(clips, exact_up_to=1_000, probes=1)
+    assert np.abs(np.log(few / exact)).mean() > 2 * np.abs(np.log(found / exact)).mean(), "probes decide how near"
 
 
 def test_clips_without_a_vector_or_of_another_model_have_none() -> None:
@@ -98,6 +99,19 @@ def test_clips_without_a_vector_or_of_another_model_have_none() -> None:
     assert np.isnan(density).tolist() == [False] * 4 + [True] * 3
 
 
+def test_a_vector_that_is_not_finite_has_none_and_spoils_no_other() -> None:
+    vectors, _ = blobs([60])
+    spoiled = vectors.copy()
+    spoiled[7, 3], spoiled[9, 0] = np.nan, np.inf
+    density = density_of(clips_of(spoiled))
+    assert np.flatnonzero(np.isnan(density)).tolist() == [7, 9]
+    np.testing.assert_allclose(
+        np.delete(density, [7, 9]), density_of(clips_of(np.delete(vectors, [7, 9], axis=0))), rtol=1e-3
+    )
+
+
 def test_mistakes_are_sentences() -> None:
+    with pytest.raises(ValueError, match="annotator 'density' has no parameter 'reference'; .*probes"):
+        load("density", {"reference": 20_000})
     with pytest.raises(ValueError, match="density: k = 0; it must be at least 1"):
         Density(k=0)

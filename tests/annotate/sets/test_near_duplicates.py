@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.annotate import load
-from reelwright.annotate.sets.duplicates import cells, groups, hashes, vectors
+from reelwright.annotate.sets.duplicates import groups, hashes, vectors
 from reelwright.annotate.sets.duplicates.hashes import MAX_FRAMES, LikeHashes, distance, padded
 from reelwright.annotate.sets.duplicates.vectors import LikeVectors
+from reelwright.curation.vectors import cells
 
 HASHES = load("frame_hash").columns["frame_hash"].type
 

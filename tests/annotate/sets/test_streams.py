@@ -14,7 +14,7 @@ from reelwright.annotate.contract import Column, Stored
 from reelwright.annotate.set_reader import TableReader
 from reelwright.annotate.sets.clustering import kmeans
 from reelwright.annotate.sets.clusters import Clusters
-from reelwright.annotate.sets.duplicates import scratch
+from reelwright.curation.vectors import scratch
 from tests.annotate.sets.embedded_clips import about, blobs, clips_of
 
 
@@ -43,7 +43,7 @@ def streamed(annotator: SetAnnotator, clips: pa.Table, state: Any, batch: int) -
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("clusters", {"k": 6}), ("density", {}), ("density", {"exact_up_to": 100, "reference": 80}), ("cluster_names", {}),
+    [("clusters", {"k": 6}), ("density", {}), ("density", {"exact_up_to": 100, "probes": 3}), ("cluster_names", {}),
      ("caption_map", {"sample": 50, "perplexity": 8}), ("near_duplicates", {}),
      ("near_duplicates", {"by": "embedding"})],
 )  # fmt: skip

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from reelwright.annotate.sets.density import Density
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import field
-from reelwright.curation.store.weighting import Balance, describe
+from reelwright.curation.store.weighting import Balance, bounded, describe
+from reelwright.curation.vectors import scratch
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
@@ -110,6 +113,21 @@ def test_density_is_measured_in_the_set_itself_and_that_is_recorded(filled: Stor
     alone = filled.snapshots.create("few", ALL, limit=110, seed=2, weights=Balance("density"))
     assert alone.balance is not None
     assert alone.balance["with_value"] == 110, "of the clips that the limit has left"
+
+
+def test_the_density_of_a_snapshot_of_all_is_the_annotator_s(
+    filled: Store, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    clips = filled.read("clips", ["clip_id", "caption_embedding", "caption_embedding_model"])
+    density = Density()(clips, None)[0]["density"].to_numpy()
+    expect = dict(zip(clips["clip_id"].to_pylist(), bounded(1 / density.astype(float), 10), strict=True))
+    filled.snapshots.create("all", ALL, weights=Balance("density"))
+    rows = filled.snapshots.rows("all")
+    found = dict(zip(rows["clip_id"].to_pylist(), rows["weight"].to_pylist(), strict=True))
+    assert found == pytest.approx(expect, rel=1e-5)
+    assert not list(tmp_path.glob("reel-set-*")), "the vectors' files are gone"
 
 
 def test_alpha_tempers_and_the_effective_size_is_kish_s(filled: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelwright.annotate.sets.clustering.lloyd import nearest
+from reelwright.curation.vectors.nearest import Vectors, nearest
 
 PER_CELL = 50
 """Cells are root(N · PER_CELL) many: about so many are looked at per vector, so assigning and comparing take alike."""
@@ -13,28 +13,59 @@ ROUNDS = 3
 CHUNK = 2048  # vectors that are held against all pivots at once
 
 
+class Reordered:
+    """Rows of vectors in another order, read when asked for.
+
+    Args:
+        vectors: [N, D], of any kind of float.
+        order: of rows, int [M].
+    """
+
+    def __init__(self, vectors: Vectors, order: np.ndarray) -> None:
+        self._vectors, self._order = vectors, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self._vectors[self._order[rows]], np.float32)
+
+
 class Cells:
     """Voronoi cells of pivots taken from the vectors themselves.
 
     Attributes:
         pivots: float32 [K, D].
         own: the cell of each vector, int32 [N].
+        order: the vectors by cell, int64 [N]; of a cell's vectors the first come first.
+        starts: where each cell begins in this order, and the end, int64 [K + 1].
     """
 
-    def __init__(self, vectors: np.ndarray) -> None:
-        """Choose pivots and assign every vector. vectors: float32 [N, D]; may be a mapped file."""
-        count = max(1, round((len(vectors) * PER_CELL) ** 0.5))
+    def __init__(self, vectors: Vectors, count: int | None = None, least: int = 0, apart: float = 0) -> None:
+        """Choose pivots and assign every vector.
+
+        Args:
+            vectors: float32 [N, D]; may be a mapped file.
+            count: of cells; default: by PER_CELL.
+            apart: squared distance that pivots have at least: of pivots that lie closer, one stays.
+            least: vectors that a cell must have; one with fewer goes, and its vectors go to the nearest of the others.
+        """
+        count = count or max(1, round((len(vectors) * PER_CELL) ** 0.5))
         sample = np.asarray(vectors[:: max(1, len(vectors) // (FITTED * count))])
         self._use(np.ascontiguousarray(sample[:: max(1, len(sample) // count)][:count]))
         for _ in range(ROUNDS):
             self._use(self._means(sample))
+        if apart:
+            self._use(self.pivots[_apart(self.pivots, apart)])
         self.own = nearest(vectors, self.pivots, CHUNK)[0].astype(np.int32)
-        self._order = np.argsort(self.own, kind="stable")  # of a cell's vectors the first come first
-        self._starts = np.searchsorted(self.own[self._order], np.arange(len(self.pivots) + 1))
+        if least:
+            self._without_small(vectors, least)
+        self.order = np.argsort(self.own, kind="stable")
+        self.starts = np.searchsorted(self.own[self.order], np.arange(len(self.pivots) + 1))
 
     def members(self, cell: int) -> np.ndarray:
         """Return the indices of a cell's vectors, ascending."""
-        return self._order[self._starts[cell] : self._starts[cell + 1]]
+        return self.order[self.starts[cell] : self.starts[cell + 1]]
 
     def within(self, vectors: np.ndarray, own: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
         """Find the cells that lie within `reach` of vectors, their own among them: (cells, rows), by cell.
@@ -64,6 +95,14 @@ class Cells:
     def _use(self, pivots: np.ndarray) -> None:
         self.pivots, self._half = pivots, np.einsum("kd,kd->k", pivots, pivots) / 2
 
+    def _without_small(self, vectors: Vectors, least: int) -> None:
+        sizes = np.bincount(self.own, minlength=len(self.pivots))
+        stays = sizes >= min(least, sizes.max())
+        self._use(self.pivots[stays])
+        moved = np.flatnonzero(~stays[self.own])
+        self.own = (np.cumsum(stays) - 1).astype(np.int32)[self.own]
+        self.own[moved] = nearest(Reordered(vectors, moved), self.pivots, CHUNK)[0]
+
     def _means(self, sample: np.ndarray) -> np.ndarray:
         """Return the mean of each cell's vectors of a sample; a cell without any keeps its pivot."""
         own = nearest(sample, self.pivots, CHUNK)[0]
@@ -73,3 +112,15 @@ class Cells:
         pivots = self.pivots.copy()
         pivots[filled] = sums / np.diff(np.append(starts, len(sample)))[:, None]
         return pivots
+
+
+def _apart(points: np.ndarray, squared: float) -> np.ndarray:
+    """Return points that lie at least so far from each other, and no further from any that is left out; ascending."""
+    squares = np.einsum("nd,nd->n", points, points)
+    left, kept = np.ones(len(points), bool), []
+    while left.any():
+        one = int(np.argmax(left))
+        kept.append(one)
+        left &= squares + squares[one] - 2 * points @ points[one] >= squared
+        left[one] = False
+    return np.array(kept)
