@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reelwright.annotate import Annotator, Computes, SetAnnotator
-from reelwright.curation.store import Store
-from reelwright.pipelines.annotate.lanes import need_of, size_of
-from reelwright.pipelines.annotate.load import in_levels
-from reelwright.pipelines.annotate.plan import make_plan, measured_seconds
-from reelwright.pipelines.recipes.curation import CurateRecipe
-
-COUNTED = 1_000_000
-"""Stored clips that are looked at for stale ones, which takes some 3 s; among more, a run begins without."""
 TASKS, ACTORS, SET = "tasks", "actors", "set"
+ENOUGH = 10
+"""Clips that an annotator has done in this run, before its time is reckoned by them alone."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,24 @@ class AnnotatingAhead:
         unknown = [work.name for work in self.works if work.each_s is None and work.clips(new)]
         return unknown + ([f"{self.not_looked_at:,} stored clips"] if self.not_looked_at else [])
 
+    def left(
+        self, done: Mapping[str, int], seconds: Mapping[str, float], stopped: Collection[str] = ()
+    ) -> AnnotatingAhead:
+        """Return what is left of it.
+
+        Args:
+            done: clips by annotator.
+            seconds: of workers, that these took.
+            stopped: annotators that are handed no more clips.
+        """
+
+        def of(work: Ahead) -> Ahead:
+            clips = done.get(work.name, 0)
+            each_s = seconds[work.name] / clips if clips >= ENOUGH and work.name in seconds else work.each_s
+            return replace(work, stored=0 if work.name in stopped else max(0, work.stored - clips), each_s=each_s)
+
+        return replace(self, works=[of(work) for work in self.works])
+
     def _level_s(self, works: Sequence[Ahead], new: float) -> float:
         """No annotator is done before its own workers are, and all of them share the machines."""
         took = {work.name: work.clips(new) * (work.each_s or 0.0) for work in works}
@@ -84,44 +95,3 @@ class AnnotatingAhead:
         of_cpus = sum(took[work.name] * work.cpus for work in beside) / max(1.0, self.cpus)
         of_gpus = sum(took[work.name] * work.gpus for work in beside) / max(1.0, self.gpus)
         return max([of_cpus, of_gpus, *own]) + sum(took[work.name] for work in works if work.kind == SET)
-
-
-def annotating_ahead(
-    store: Store,
-    recipe: CurateRecipe,
-    annotators: Mapping[str, Computes],
-    while_cutting: Collection[str],
-    *,
-    retry_failed: bool = False,
-) -> AnnotatingAhead:
-    """Return what a curation's annotators will have to do after it. Ray must run.
-
-    Args:
-        store: as it is before the curation.
-        recipe: of the run.
-        annotators: by name.
-        while_cutting: those whose values new clips get as they are cut.
-        retry_failed: whether clips are tried again that failed before.
-    """
-    import ray
-
-    cluster, clips, measured = ray.cluster_resources(), store.count("clips"), measured_seconds(store)
-    is_counted = 0 < clips <= COUNTED
-    planned = make_plan(store, annotators, retry_failed=retry_failed) if is_counted else []
-    stale = {row.name: row.stale + row.waiting for row in planned}
-    works = []
-    for level, names in enumerate(in_levels(annotators)):
-        for name in names:
-            annotator, need = annotators[name], need_of(annotators[name], recipe)
-            own, calls = annotator.resources.own_process, max(1, annotator.resources.calls)
-            work = Ahead(name, level, TASKS, measured.get(name, annotator.typical_s), stale.get(name, 0))
-            if isinstance(annotator, SetAnnotator):
-                work = replace(work, kind=SET, again=clips)
-            elif isinstance(annotator, Annotator) and own:
-                workers = size_of(annotator, recipe, cluster) * calls
-                work = replace(work, kind=ACTORS, workers=workers, cpus=need.cpus / calls, gpus=need.gpus / calls)
-            else:
-                cpus = max(1.0, recipe.resources.annotate.cpus)
-                work = replace(work, takes_new=name not in while_cutting, cpus=cpus)
-            works.append(work)
-    return AnnotatingAhead(works, cluster.get("CPU", 1.0), cluster.get("GPU", 0.0), 0 if is_counted else clips)

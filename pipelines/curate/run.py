@@ -11,9 +11,9 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.caption_readers import caption_readers
 from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
+from reelwright.pipelines.annotate.looking_ahead import annotating_ahead
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current, runs_while_cutting
-from reelwright.pipelines.annotate.time_ahead import annotating_ahead
 from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe

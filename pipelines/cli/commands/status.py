@@ -55,7 +55,8 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         far = f"{facts['done']:,} of {facts['total']:,}{counts}{rate}"
         yield f"  {printable(str(facts.get('what')))}: {far}, {span(elapsed_s)}"
     if (left := left_in_words(facts)) and facts["state"] == RUNNING:
-        yield f"  {printable(left)} at this pace, films weighed by their length and size"
+        weighed = ", films weighed by their length and size" if facts["command"] == "curate" else ""
+        yield f"  {printable(left)} at this pace{weighed}"
     if facts.get("stages"):
         yield "  stage        tasks  queued  running   seconds     CPU s    wait s  peak MiB    read MB"
     for name, stage in facts.get("stages", {}).items():

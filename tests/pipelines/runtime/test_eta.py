@@ -103,6 +103,18 @@ def test_an_annotator_of_unknown_time_and_clips_that_nobody_looked_at_are_named(
     assert ahead.seconds(5.0) == 0.0
 
 
+def test_what_is_left_of_annotating_falls_by_what_is_done_and_goes_by_its_pace():
+    ahead = AnnotatingAhead([Ahead("texture", 0, TASKS, 1.0, stored=100), Ahead("caption", 1, TASKS, None, stored=100),
+                             Ahead("duplicates", 1, SET, 0.5, stored=20)], 2.0)  # fmt: skip
+    assert (ahead.seconds(0.0), ahead.left_out(0.0)) == (60.0, ["caption"])
+    few = ahead.left({"texture": 5}, {"texture": 50.0})
+    assert few.seconds(0.0) == 95 / 2 + 10.0, "five clips say nothing"
+    some = ahead.left({"texture": 60, "caption": 20}, {"texture": 120.0, "caption": 80.0})
+    assert (some.seconds(0.0), some.left_out(0.0)) == (40 * 2.0 / 2 + 80 * 4.0 / 2 + 10.0, [])
+    stopped = ahead.left({"texture": 100, "caption": 20, "duplicates": 4}, {}, ["caption"])
+    assert (stopped.seconds(0.0), stopped.left_out(0.0)) == (8.0, [])
+
+
 def test_annotators_of_a_level_share_cores_and_gpus_and_none_is_done_before_its_own_workers_are():
     tasks, server = Ahead("texture", 0, TASKS, 2.0), Ahead("caption", 0, ACTORS, 8.0, workers=4, cpus=0.25)
     assert AnnotatingAhead([tasks], 4.0).seconds(10.0) == 5.0
