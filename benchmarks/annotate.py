@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from reelwright.curation.store.journal import MERGE_ROWS, Journal
 from reelwright.pipelines.annotate.load import in_levels, load_annotators, prepare_columns
 from reelwright.pipelines.annotate.run import annotate_and_record, is_current
 from reelwright.pipelines.annotate.sets import set_staleness
-from reelwright.pipelines.annotate.staleness import staleness_of
+from reelwright.pipelines.annotate.staleness import Staleness
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -73,15 +73,19 @@ def _all_current(store: Store, recipe: CurateRecipe) -> Store:
     for names in in_levels(annotators):
         for name in names:
             annotator = annotators[name]
+            found: Iterable[tuple[Any, Any]]
             if isinstance(annotator, Annotator):
-                staleness = staleness_of(store, {name: annotator}, retry_failed=True)
-                ids = staleness.clips.column("clip_id")
-                prints = staleness.expected[name]
+                looked_at = Staleness(store, {name: annotator}, retry_failed=True).stretches()
+                found = (
+                    (stretch.clips.column("clip_id"), stretch.expected[name].dictionary_decode())
+                    for stretch in looked_at
+                )
             else:
                 assert isinstance(annotator, SetAnnotator)
                 ids = store.read("clips", ["clip_id"]).column(0)
-                prints = pa.array([set_staleness(store, annotator).expected] * len(ids))
-            store.merge("clips", pa.table({"clip_id": ids, f"{name}_fingerprint": prints}), on="clip_id")
+                found = [(ids, pa.array([set_staleness(store, annotator).expected] * len(ids)))]
+            for ids, prints in list(found):
+                store.merge("clips", pa.table({"clip_id": ids, f"{name}_fingerprint": prints}), on="clip_id")
     return store
 
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.spool import TEXTS, Spool
-from reelwright.curation.keys.text_order import Numbered
 
 MADE = 4096  # inputs that are there at a time, where all are asked for
 AHEAD = 256  # inputs that a queue makes at a time
@@ -32,11 +31,11 @@ class InputList(Sequence[Input]):
         self._rows, self._make = rows, make
 
     @classmethod
-    def of(cls, batches: Iterable[Numbered], make: Make) -> InputList:
-        """Return inputs that come in order."""
+    def of(cls, batches: Iterable[pa.RecordBatch], make: Make) -> InputList:
+        """Return inputs that come in order, NUMBERED."""
         rows = Spool(NUMBERED)
-        for texts, numbers in batches:
-            rows.add(pa.record_batch([texts, pa.array(numbers)], schema=NUMBERED))
+        for batch in batches:
+            rows.add(batch)
         rows.close()
         return cls(rows, make)
 

@@ -9,14 +9,15 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from reelwright.curation.ingest.input_list import InputList
+from reelwright.curation.ingest.input_list import NUMBERED, InputList
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.ingest.spool import TEXT, Chain, Spool
 from reelwright.curation.ingest.told import SAID, TOLD, as_inputs
 from reelwright.curation.keys.hashing import halves
+from reelwright.curation.keys.row_order import rows_in_order
 from reelwright.curation.keys.sorted_keys import KEY, PARTS, SortedKeys
-from reelwright.curation.keys.text_order import Numbered, in_order
 
 PLAIN = np.dtype([*KEY, ("number", "<i8")])
 NAMED = np.dtype([*KEY, ("number", "<i8"), ("said", "<u8")])
@@ -83,13 +84,13 @@ class Listing(Sequence[Input]):
     def chosen(self, wanted: np.ndarray) -> InputList:
         """Return some inputs in order of their addresses. wanted: bool, by number."""
 
-        def batches() -> Iterator[Numbered]:
+        def batches() -> Iterator[pa.RecordBatch]:
             for start, rows in self._uris.batches():
-                here = np.flatnonzero(wanted[start : start + len(rows)])
+                here = pa.array(np.flatnonzero(wanted[start : start + len(rows)]))
                 if len(here):
-                    yield rows.column(0).take(pa.array(here)), start + here
+                    yield pa.record_batch([rows.column(0).take(here), pc.add(here, start)], schema=NUMBERED)
 
-        return InputList.of(in_order(batches()), self._inputs)
+        return InputList.of(rows_in_order(batches(), NUMBERED, [TEXT]), self._inputs)
 
     def told(self, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield inputs of which more is known than the address, by batches: their numbers, and columns of TOLD."""

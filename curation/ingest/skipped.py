@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.ingest.input_list import NUMBERED
 from reelwright.curation.ingest.inputs import Skipped, is_unicode
-from reelwright.curation.ingest.spool import Spool
-from reelwright.curation.keys.text_order import in_order
+from reelwright.curation.ingest.spool import TEXT, Spool
+from reelwright.curation.keys.row_order import rows_in_order
 
-CHUNK = 65_536
+CHUNK, PAIRS = 65_536, 4_096
 
 
 class SkippedFiles(Collection[Skipped]):
@@ -46,10 +45,9 @@ class SkippedFiles(Collection[Skipped]):
         self._flush()
         taken, self._rows = self._rows, Spool(NUMBERED)
         taken.close()
-        batches = ((rows.column(0), np.asarray(rows.column(1))) for _, rows in taken.batches())
-        pairs = (pair for texts, numbers in in_order(batches) for pair in zip(texts.to_pylist(), numbers, strict=True))
+        batches = rows_in_order((rows for _, rows in taken.batches()), NUMBERED, [TEXT])
         names, counts = list(self._numbers), Counter[str](one.reason for one in self._odd)
-        for path, same in groupby(pairs, itemgetter(0)):
+        for path, same in groupby(_pairs(batches), itemgetter(0)):
             for reason in sorted({names[number] for _, number in same}):
                 counts[reason] += 1
                 self._paths.append(path)
@@ -65,12 +63,7 @@ class SkippedFiles(Collection[Skipped]):
 
     def __iter__(self) -> Iterator[Skipped]:
         names = list(self._numbers)
-        rows = (
-            Skipped(path, names[number])
-            for _, batch in self._rows.batches()
-            for start in range(0, len(batch), CHUNK // 16)
-            for path, number in zip(*(c.to_pylist() for c in batch.slice(start, CHUNK // 16).columns), strict=True)
-        )
+        rows = (Skipped(path, names[number]) for path, number in _pairs(rows for _, rows in self._rows.batches()))
         return heapq.merge(rows, sorted(self._odd)) if self._odd else rows
 
     def __contains__(self, one: Any) -> bool:
@@ -80,3 +73,10 @@ class SkippedFiles(Collection[Skipped]):
         columns = [pa.array(self._paths, pa.large_string()), pa.array(self._reasons, pa.int64())]
         self._rows.add(pa.record_batch(columns, schema=NUMBERED))
         self._paths, self._reasons = [], []
+
+
+def _pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, int]]:
+    """Yield the rows of NUMBERED batches, some of them in memory at a time."""
+    for batch in batches:
+        for start in range(0, len(batch), PAIRS):
+            yield from zip(*(column.to_pylist() for column in batch.slice(start, PAIRS).columns), strict=True)

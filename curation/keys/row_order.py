@@ -1,4 +1,4 @@
-"""Rows in the order of some columns: sorted in memory where they fit, else on disk."""
+"""Rows in the order of some columns: sorted in memory where they fit, else in runs on disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BATCH_ROWS = 65_536
 
 
 def rows_in_order(batches: Iterable[pa.RecordBatch], schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield all rows of batches, sorted; texts by their code points.
+    """Yield all rows of batches, sorted; texts by their code points. Rows that are equal in `by` come in any order.
 
     Args:
         batches: of `schema`.
         schema: of the rows.
-        by: columns of text or numbers, none of them null; no two rows are equal in all.
+        by: columns of text or numbers, none of them null.
     """
     held, num_bytes, rest = list[pa.RecordBatch](), 0, iter(batches)
     for batch in rest:

@@ -1,13 +1,17 @@
 """State that all levels of one annotation run share."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from reelwright.annotate.keys import Keys
 from reelwright.curation.keys.row_set import GrowingRowSet
 from reelwright.curation.store import Store
 from reelwright.curation.usage import Lap
 from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
+from reelwright.pipelines.annotate.time_ahead import AnnotatingAhead
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.meter import Stage, StoreMeter
 from reelwright.pipelines.runtime.metrics import Metrics
@@ -57,6 +61,7 @@ class AnnotationRun:
         spending: Cost so far, and its limit.
         report: Counts, filled in as the run goes.
         retry_failed: Try again the clips that failed before.
+        look_ahead: Returns what the whole run has to do, from which the time left is reckoned.
         metrics: Of this process, for Prometheus.
         asked: What this process asked of the store.
     """
@@ -68,11 +73,31 @@ class AnnotationRun:
     spending: Spending
     report: Report
     retry_failed: bool = False
+    look_ahead: Callable[[], AnnotatingAhead] | None = None
     metrics: Metrics = field(default_factory=Metrics)
     asked: StoreMeter = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asked", StoreMeter(self.store))
+
+    @cached_property
+    def ahead(self) -> AnnotatingAhead | None:
+        """What the run has to do, as it was when this was first asked for: before anything is done."""
+        return self.look_ahead() if self.look_ahead else None
+
+    def time_left(self, under_way: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Return what a user is told of the time left: nothing where the store has too many clips to look through.
+
+        Args:
+            under_way: clips of annotators of sets that count in no report yet.
+        """
+        if self.ahead is None or self.ahead.not_looked_at:
+            return {}
+        report, under_way = self.report, under_way or {}
+        done = {work.name: under_way.get(work.name, 0) + report.done[work.name] + report.failed[work.name]
+                for work in self.ahead.works}  # fmt: skip
+        rest = self.ahead.left(done, report.seconds, report.why_postponed)
+        return {"eta_s": rest.seconds(0.0), "eta_without": rest.left_out(0.0)}
 
     def count(self, name: str, took: Lap) -> None:
         """Count what a worker took for an annotator that has it for itself."""

@@ -189,18 +189,22 @@ def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
     """Return the resources of one actor, and the number of actors: by the recipe, else a share of the cluster."""
     import ray
 
-    own, wants, need = recipe.resources.annotators.get(annotator.name), annotator.resources, need_of(annotator, recipe)
-    cluster = ray.cluster_resources()
-    if own and own.actors:
-        size = own.actors
-    elif need.gpus:
-        size = max(1, int(cluster.get("GPU", 0) / need.gpus))
-    else:
-        cpus = int(cluster.get("CPU", 1))
-        size = min(wants.processes, max(1, cpus // 2)) if wants.processes else max(1, cpus // 8)
-        size = 1 if wants.calls > 1 and not wants.processes else size
+    need = need_of(annotator, recipe)
     _warn(annotator.name, need)
-    return need, size
+    return need, size_of(annotator, recipe, ray.cluster_resources())
+
+
+def size_of(annotator: Annotator, recipe: CurateRecipe, cluster: Mapping[str, float]) -> int:
+    """Return the number of an annotator's actors. cluster: its resources, as Ray names them."""
+    own, wants, need = recipe.resources.annotators.get(annotator.name), annotator.resources, need_of(annotator, recipe)
+    if own and own.actors:
+        return own.actors
+    if need.gpus:
+        return max(1, int(cluster.get("GPU", 0) / need.gpus))
+    cpus = int(cluster.get("CPU", 1))
+    if wants.processes:
+        return min(wants.processes, max(1, cpus // 2))
+    return 1 if wants.calls > 1 else max(1, cpus // 8)
 
 
 def need_of(annotator: Computes, recipe: CurateRecipe) -> Need:

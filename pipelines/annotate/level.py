@@ -49,6 +49,7 @@ class Level:
             stack.callback(self._commit, last=True)
             stack.callback(self._count_left)
             lanes = list(self._lanes())
+            self.shared.time_left()  # it looks at the clips, before any is done
             self.progress.details = lambda _: self._details(lanes)
             for lane in lanes:
                 stack.callback(lane.close)
@@ -184,4 +185,4 @@ class Level:
                 | {of: sum(w[name][of] for w in waiting if name in w) for of in ("queued", "in_flight")}
                 for name, stage in self.report.stages.items()
             }
-        }
+        } | self.shared.time_left()

@@ -137,13 +137,13 @@ def measured_usage(store: Store) -> dict[str, tuple[float, float]]:
     return found
 
 
-def measured_seconds(store: Store) -> dict[str, float]:
-    """Annotator -> worker seconds per clip, as the newest run that ran it took."""
+def measured_seconds(store: Store, least: int = 1) -> dict[str, float]:
+    """Annotator -> worker seconds per clip, as the newest run took that ran it on so many clips at least."""
     rows = store.read("runs", ["counts", "stage_seconds", "ended_at"], filter="command = 'annotate'").to_pylist()
     found: dict[str, float] = {}
     for row in sorted(rows, key=lambda r: r["ended_at"]):
         done, seconds = json.loads(row["counts"]), json.loads(row["stage_seconds"])
-        found |= {n: seconds[n] / done[n] for n in seconds if done.get(n)}
+        found |= {n: seconds[n] / done[n] for n in seconds if done.get(n, 0) >= least}
     return found
 
 

@@ -5,8 +5,10 @@ each on its lane. Only columns of stale annotators are touched; a clip on which 
 annotator or its inputs change, or a retry is asked for.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import AnnotationRun, Report
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
+from reelwright.pipelines.annotate.looking_ahead import annotating_ahead
 from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
 from reelwright.pipelines.annotate.staleness import Staleness
@@ -77,7 +80,8 @@ def annotate_stale(
     prepare_columns(store, annotators)
     levels = in_levels(annotators)
     spending = Spending(annotators, recipe.limits.max_cost_usd, report.usage)
-    run = AnnotationRun(store, recipe, progress, keys_of(annotators), spending, report, retry_failed)
+    look_ahead = partial(annotating_ahead, store, recipe, annotators, (), retry_failed=retry_failed, where=where)
+    run = AnnotationRun(store, recipe, progress, keys_of(annotators), spending, report, retry_failed, look_ahead)
     for number, names in enumerate(levels, 1):
         of_clips, of_sets = _kinds({n: annotators[n] for n in names})
         staleness = Staleness(store, of_clips, retry_failed=retry_failed, where=where)
@@ -142,17 +146,22 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
         report.postponed[name] += staleness.clips
         report.why_postponed[name] = refusal
         return
-    run.progress.show(0, staleness.clips)
+    seen = Counter[str]()
+    run.progress.details = lambda _: {"stages": _told(report)} | run.time_left(seen)
+
+    def show(clips: int) -> None:
+        seen[name] = clips
+        run.progress.show(clips, staleness.clips)
+
+    show(0)
     keys = Keys({key: run.keys[key] for key in annotator.keys})
-    outcome = run_set(
-        store, recipe, annotator, keys, lambda clips: run.progress.show(clips, staleness.clips), report.stages
-    )  # fmt: skip
+    outcome = run_set(store, recipe, annotator, keys, show, report.stages)
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     if outcome.took:
         run.count(name, outcome.took)
     run.count_store()
-    run.progress.show(staleness.clips, staleness.clips)
+    show(staleness.clips)
     if outcome.postponed:
         report.postponed[name] += staleness.clips
         report.why_postponed[name] = outcome.error
@@ -162,3 +171,8 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
         store.append("failures", [failure_row("", None, None, why, 1, staleness.expected) | {"at": datetime.now(UTC)}])
     else:
         report.done[name] += outcome.clips
+
+
+def _told(report: Report) -> dict[str, dict[str, float]]:
+    """Return what each stage has taken so far; a set's tasks are counted as they end."""
+    return {of: stage.to_json() | {"queued": 0, "in_flight": 0} for of, stage in dict(report.stages).items()}

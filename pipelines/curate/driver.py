@@ -361,7 +361,8 @@ class Curation:
     def _details(self, elapsed_s: float) -> dict[str, Any]:
         """Return what `reel status` shows beside the counts."""
         self._count_requests()
-        return {"stages": self.flow.figures(), "eta_s": self.time_left.now(elapsed_s), "clip_bytes": self.clip_bytes}
+        left = self.time_left.facts(elapsed_s, self.state["clips"])
+        return {"stages": self.flow.figures(), "clip_bytes": self.clip_bytes} | left
 
     def _count_requests(self) -> None:
         """Count the requests of this process: it lists and looks for inputs, and commits to the store."""

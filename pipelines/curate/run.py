@@ -11,6 +11,7 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.caption_readers import caption_readers
 from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
+from reelwright.pipelines.annotate.looking_ahead import annotating_ahead
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current, runs_while_cutting
 from reelwright.pipelines.curate.driver import Curation
@@ -53,7 +54,9 @@ def run_all(
         clock = time.monotonic()
         with Progress("curate", quiet=quiet) as progress:
             light = [name for name, annotator in annotators.items() if runs_while_cutting(annotator)]
-            summary = Curation(store, recipe, inputs, history, light, asked=asked).run(progress)
+            curation = Curation(store, recipe, inputs, history, light, asked=asked)
+            curation.time_left.after = annotating_ahead(store, recipe, annotators, light, retry_failed=retry_failed)
+            summary = curation.run(progress)
         with Progress("annotate", quiet=quiet) as progress:
             report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed, asked=asked)
         store.merge_small_files()

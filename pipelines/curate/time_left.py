@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from reelwright.curation.ingest.inputs import Input
+from reelwright.pipelines.annotate.time_ahead import AnnotatingAhead
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.curate.workers.results import Scanned
 from reelwright.pipelines.curate.workers.whole_sources import ScanJob
@@ -27,6 +29,8 @@ class TimeLeft(Eta):
         """
         super().__init__(len(todo), _sizes(todo))
         self.flow = flow
+        self.after: AnnotatingAhead | None = None
+        """What the same run does once all clips are cut."""
 
     @property
     def workers(self) -> float:
@@ -46,6 +50,22 @@ class TimeLeft(Eta):
         """Return the seconds that are left; None while too little is done to say. elapsed_s: since the run began."""
         other_s = sum(self.flow.stages[stage].seconds for stage in ("probe", "write"))
         return self.seconds_left(self._under_way(), self.workers, elapsed_s, other_s)
+
+    def facts(self, elapsed_s: float, clips: int) -> dict[str, Any]:
+        """Return what a user is told of the time left: `progress.left_in_words` says it.
+
+        Args:
+            elapsed_s: since the run began.
+            clips: that are cut.
+        """
+        left_s = self.now(elapsed_s)
+        if left_s is None or self.after is None:
+            return {"eta_s": left_s}
+        new = clips + self.clips_left(clips)
+        annotate_s = self.after.seconds(new)
+        return {
+            "eta_s": left_s + annotate_s, "eta_annotate_s": annotate_s, "eta_without": self.after.left_out(new)
+        }  # fmt: skip
 
     def _under_way(self) -> Iterator[UnderWay]:
         for stage, contexts, seconds in self.flow.under_way():

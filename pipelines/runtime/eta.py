@@ -154,6 +154,11 @@ class Eta:
         longest_s = max(longest_s, before_s / workers + self.scans.of(largest) + self.cuts.of(largest) / workers)
         return max(longest_s, (before_s + self.scans.of(rest) + self.cuts.of(rest)) / workers)
 
+    def clips_left(self, clips: float) -> float:
+        """Return how many clips are yet to be cut, by those of the work that is. clips: so far."""
+        uncut = sum(load.work * load.cut_left for load in self.loads) + self._unknown_work()[0]
+        return clips * uncut / self.cuts.work if self.cuts.work else 0.0
+
     @property
     def _unknown(self) -> int:
         """Files whose headers are not read yet."""

@@ -72,15 +72,30 @@ class Progress:
         now = time.monotonic()
         if self.details and now >= self._asked_at + LEFT_EVERY_S:
             self._asked_at = now
-            details = self.details(now - self._began)
-            left_s = details.get("eta_s")
-            self._left_said = None if "eta_s" not in details else "" if left_s is None else f"about {span(left_s)} left"
+            self._left_said = left_in_words(self.details(now - self._began))
         return self._left_said
 
     def _facts(self, done: int, total: int, counts: Mapping[str, int]) -> dict[str, Any]:
         elapsed_s = time.monotonic() - self._began
         shown = {"what": self.what, "done": done, "total": total, "counts": dict(counts), "elapsed_s": elapsed_s}
         return shown | dict(self.details(elapsed_s) if self.details else {})
+
+
+def left_in_words(details: Mapping[str, Any]) -> str | None:
+    """Write the time left as a run reckons it; "" where that is not known yet, None where it does not reckon any.
+
+    Args:
+        details: `eta_s`, seconds, and perhaps `eta_annotate_s`, the part of them in which stored clips are annotated,
+            and `eta_without`, names of what is not counted in.
+    """
+    if "eta_s" not in details:
+        return None
+    if details["eta_s"] is None:
+        return ""
+    annotate_s, without = details.get("eta_annotate_s") or 0.0, details.get("eta_without") or ()
+    part = [f"{span(annotate_s)} of it to annotate"] if round(annotate_s) else []
+    part += [f"not counted: {', '.join(without)}"] if without else []
+    return f"about {span(details['eta_s'])} left" + (f" ({'; '.join(part)})" if part else "")
 
 
 def span(seconds: float) -> str:

@@ -1,4 +1,8 @@
-"""Hosts of a test: network namespaces with an address and a folder of their own, which share no path but the code."""
+"""Hosts of a test: namespaces with an address of their own, which share no file that one of them may write.
+
+They read the machine's own files, the code among them, and write below a folder of their own alone, so nothing gets
+from one to another but over the network.
+"""
 
 import contextlib
 import importlib.util
@@ -20,6 +24,7 @@ PREFIX = "10.231.77."
 BRIDGE = "reel-test"
 ROUTER = f"{PREFIX}1"
 STARTED = "Ray runtime started."
+OWN = {"/var/tmp": "var-tmp", "/dev/shm": "shm"}  # besides /tmp, where files come and go: a folder in the host's own
 STOPPED_S, GOING_S = 0.6, 0.2  # of a slow host, in turn
 
 
@@ -59,7 +64,7 @@ class Network:
         return made
 
     def remove(self) -> None:
-        for number in range(2, 9):
+        for number in range(2, 16):
             subprocess.run(["ip", "netns", "del", f"{BRIDGE}{number}"], capture_output=True)
             subprocess.run(["ip", "link", "del", f"{BRIDGE}-{number}"], capture_output=True)  # a process may outlive it
         subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
@@ -72,7 +77,8 @@ class Host:
         self.name, self.address, self.folder = f"{BRIDGE}{number}", f"{PREFIX}{number}", folder
         self.link = f"{BRIDGE}-{number}"
         self.clock: dict[str, str] = {}
-        folder.mkdir()
+        for own in ("", *OWN.values()):
+            (folder / own).mkdir()
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "link", "set", self.link, "master", BRIDGE, "up")
@@ -82,7 +88,9 @@ class Host:
 
     def start(self, command: Sequence[str | Path], environment: dict[str, str], log: str) -> subprocess.Popen[str]:
         """Start a command; it writes to a file `log` of the host's folder."""
-        steps = f'{self._code_below_tmp()}mount --rbind "$0" /tmp && cd /tmp && exec "$@"'
+        binds = "".join(f'mount --bind "$0/{own}" {seen} && ' for seen, own in OWN.items())
+        rest = 'mount --rbind "$0" /tmp && mount -o remount,bind,ro / && cd /tmp && exec "$@"'
+        steps = f"{binds}{self._code_below_tmp()}{rest}"
         inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
         inside += map(str, command)
         out = (self.folder / log).open("a")

@@ -37,7 +37,7 @@ def status(
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one run."""
     from reelwright.curation.records.status import LOST, RUNNING, SILENT_S
-    from reelwright.pipelines.runtime.progress import span
+    from reelwright.pipelines.runtime.progress import left_in_words, span
 
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["began"]))
     state = facts["state"]
@@ -54,8 +54,9 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         rate = f" ({clips / elapsed_s:.2f} clips/s)" if clips and elapsed_s else ""
         far = f"{facts['done']:,} of {facts['total']:,}{counts}{rate}"
         yield f"  {printable(str(facts.get('what')))}: {far}, {span(elapsed_s)}"
-    if facts.get("eta_s") is not None and facts["state"] == RUNNING:
-        yield f"  about {span(facts['eta_s'])} left at this pace, films weighed by their length and size"
+    if (left := left_in_words(facts)) and facts["state"] == RUNNING:
+        weighed = ", films weighed by their length and size" if facts["command"] == "curate" else ""
+        yield f"  {printable(left)} at this pace{weighed}"
     if facts.get("stages"):
         yield "  stage        tasks  queued  running   seconds     CPU s    wait s  peak MiB    read MB"
     for name, stage in facts.get("stages", {}).items():

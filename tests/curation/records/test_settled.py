@@ -16,7 +16,7 @@ from reelwright.curation.ingest import spool
 from reelwright.curation.ingest.collector import Collector
 from reelwright.curation.ingest.inputs import Input, Span
 from reelwright.curation.ingest.listing import Listing
-from reelwright.curation.keys import sorted_keys, sorter, text_order
+from reelwright.curation.keys import row_order, sorted_keys, sorter
 from reelwright.curation.records.history import History
 from reelwright.curation.records.rows import caption_columns
 from reelwright.curation.records.settled import Settled
@@ -158,7 +158,7 @@ def test_a_run_has_to_do_what_has_no_row_and_counts_the_rest_by_its_newest_row(
 ):
     """The simple definition, by dictionaries, over random rows that came in several runs, all sorted on disk."""
     for module, name, value in ((known_kept, "KEPT_FROM", kept_from), (sorter, "RUN_BYTES", 0), (spool, "IN_MEMORY", 0),
-                                (sorted_keys, "IN_MEMORY", 0), (text_order, "IN_MEMORY", 0)):  # fmt: skip
+                                (sorted_keys, "IN_MEMORY", 0), (row_order, "IN_MEMORY", 0)):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     store, rng = Store.open(tmp_path / "store", create=True), random.Random(5)
     newest: dict[str, str] = {}

@@ -17,12 +17,14 @@ from reelwright.pipelines.curate.account import measured
 from reelwright.pipelines.recipes.prices import Prices
 from reelwright.pipelines.runtime.progress import Progress
 from tests.conftest import REEL, ROOT
-from tests.footage import footage
+from tests.footage import footage, shots, write
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
 from tests.pipelines.object_store import SECRET, met
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 EVERYTHING = [
+    {"kind": "lost_upload", "method": "PUT", "path": "media.*uploadId", "times": 1},
+    {"kind": "lost_upload", "method": "POST", "path": "media.*uploadId", "times": 1},
     {"kind": "refuse", "every": 7},
     {"kind": "reset", "every": 11},
     {"kind": "cut", "method": "GET", "path": "/in/.*mp4", "every": 2, "times": 4},
@@ -41,17 +43,20 @@ def films(tmp_path_factory) -> list[Path]:
 @pytest.mark.exhaustive
 @pytest.mark.always
 def test_a_store_that_fails_in_every_way_loses_nothing_and_doubles_nothing(object_store, films, tmp_path):
-    bucket = object_store.bucket("faulty", *films)
+    (tmp_path / "in").mkdir()
+    sharp = write(tmp_path / "in" / "sharp.mp4", shots((50,), 1280, 720, seed=7), crf="4")
+    bucket, recipe = object_store.bucket("faulty", *films, sharp), recipe_of(encode__crf=1)  # uploads of several parts
     with object_store.faults(*EVERYTHING):
         store = Store.open(f"{bucket}/store", create=True)
-        summary = curate(store, [f"{bucket}/in"])
-        again = curate(store, [f"{bucket}/in"])
+        summary = curate(store, [f"{bucket}/in"], recipe)
+        again = curate(store, [f"{bucket}/in"], recipe)
         happened = met(object_store.log())
     assert set(happened) == {rule["kind"] for rule in EVERYTHING}, happened
-    assert (summary.ok, summary.failed, summary.clips) == (2, 0, 2)
-    assert (again.done_before, again.clips) == (2, 0)
+    assert happened["lost_upload"] == 2, "a part, and the end of an upload"
+    assert (summary.ok, summary.failed, summary.clips) == (3, 0, 3)
+    assert (again.done_before, again.clips) == (3, 0)
     check_whole(store)
-    curate(tmp_path / "store", [films[0].parent])
+    curate(tmp_path / "store", [films[0].parent, sharp], recipe)
     assert contents(store) == contents(tmp_path / "store")
 
 

@@ -1,4 +1,4 @@
-"""Curations over hosts that share no path: one loses its link for half a minute, and then its power; one is slow, and
+"""Curations over hosts that share no file: one loses its link for half a minute, and then its power; one is slow, and
 clocks are an hour off.
 """
 
@@ -65,6 +65,21 @@ def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
     while not what():
         assert time.monotonic() < until
         time.sleep(0.5)
+
+
+def test_no_host_can_leave_another_a_file(network, tmp_path):
+    hosts = [network.host(len(network.hosts) + 2, tmp_path / name) for name in ("one", "other")]
+    name = f"reel-{tmp_path.name}"
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        assert hosts[0].start(["touch", f"{folder}/{name}"], dict(os.environ), "touch.log").wait() == 0
+        assert hosts[1].start(["test", "-e", f"{folder}/{name}"], dict(os.environ), "test.log").wait() == 1
+        assert not Path(folder, name).exists()
+    for folder in ("/", "/home", "/opt", "/run", "/root", "/srv"):
+        if Path(folder).is_dir() and not os.path.ismount(folder) or folder == "/":
+            assert hosts[0].start(["touch", f"{folder}/{name}"], dict(os.environ), "touch.log").wait() == 1, folder
+    assert "Read-only file system" in hosts[0].said("touch.log")
+    for host in hosts:
+        host.kill()
 
 
 def test_a_link_that_drops_and_a_host_that_dies_change_nothing(server, cluster_of, tmp_path):

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from reelwright.pipelines.annotate.time_ahead import SET, Ahead, AnnotatingAhead
 from reelwright.pipelines.runtime.eta import Eta, Load, UnderWay
 
 SCAN_S, CUT_S, FILE_S, PROBE_S = 0.008, 0.025, 0.1, 0.2
 """Seconds of a worker: per megapixel of a scan and of a cut, beside that per task, and per probe."""
 BATCH_S = 40.0  # of footage that one task cuts
 ASKED_EVERY_S = 2.0
+ANNOTATED_CLIPS = 16  # of one task
 STAGES = ("cut", "part", "scan", "probe")  # later ones first; parts of a film are tasks that its scan starts
 
 
@@ -27,12 +29,14 @@ class Film:
         byte_rate: of its encoding, per second.
         dear: times that its scan takes longer than others for the same pictures.
         parts: that its scan falls into.
+        clip_s: length of its clips.
     """
 
     length_s: float
     byte_rate: float = 500_000.0
     dear: float = 1.0
     parts: int = 1
+    clip_s: float = 5.0
 
     @property
     def info(self) -> dict[str, Any]:
@@ -79,6 +83,7 @@ class Schedule:
         workers: that there are.
         slow: how many times as long as usual a task takes that begins at this time.
         sizes: whether sizes are known before files are read.
+        after: what is annotated once all clips are cut, and is said to be.
     """
 
     def __init__(
@@ -88,8 +93,9 @@ class Schedule:
         slow: Callable[[float], float] = lambda at: 1.0,
         *,
         sizes: bool = True,
+        after: AnnotatingAhead | None = None,
     ) -> None:
-        self.films, self.workers, self.slow = films, workers, slow
+        self.films, self.workers, self.slow, self.after, self.clips = films, workers, slow, after, 0.0
         self.eta = Eta(
             len(films), {str(n): int(f.length_s * f.byte_rate) for n, f in enumerate(films)} if sizes else None
         )
@@ -107,12 +113,19 @@ class Schedule:
         self._start()
         while self.at_work:
             while (at := ASKED_EVERY_S * len(said)) < self.at_work[0][0]:
-                said.append((at, self.eta.seconds_left(self._under_way(at), self.workers, at, self.probes_s)))
+                said.append((at, self._said(at)))
             self.now, _, task = heapq.heappop(self.at_work)
             self._end(task)
             self._start()
         assert not self.eta.loads, "all are done"
-        return [Said(at, left_s, self.now - at) for at, left_s in said]
+        ends = self.now + (annotated(self.after, self.clips, self.workers) if self.after else 0.0)
+        return [Said(at, left_s, ends - at) for at, left_s in said]
+
+    def _said(self, at: float) -> float | None:
+        left_s = self.eta.seconds_left(self._under_way(at), self.workers, at, self.probes_s)
+        if left_s is None or self.after is None:
+            return left_s
+        return left_s + self.after.seconds(self.clips + self.eta.clips_left(self.clips))
 
     def _start(self) -> None:
         for stage in STAGES:
@@ -154,6 +167,7 @@ class Schedule:
             self.open[number] -= 1
             if task.stage == "cut":
                 self.eta.cut(self.loads[number], task.share, seconds)
+                self.clips += task.share * self.films[number].length_s / self.films[number].clip_s
             if not self.open[number] and task.stage == "cut":
                 self.eta.finish(self.loads[number])
             elif not self.open[number]:
@@ -164,3 +178,29 @@ class Schedule:
         cuts = [Task("cut", number, share) for share in self.films[number].shares()]
         self.open[number] = len(cuts)
         self.waiting["cut"] += cuts
+
+
+def annotated(after: AnnotatingAhead, new: float, workers: int) -> float:
+    """Return the seconds that annotators take, a batch at a time, each as soon as a worker is free."""
+    took = 0.0
+    for level in sorted({work.level for work in after.works}):
+        works = [work for work in after.works if work.level == level]
+        free, ends = [0.0] * workers, [0.0]
+        for work in (work for work in works if work.kind != SET):
+            own = [0.0] * int(work.workers) if not work.cpus else free  # some wait for servers, and need no core
+            ends += [_last_end(own, batch) for batch in _batches(work, new)]
+        took += max(ends) + sum(sum(_batches(work, new)) for work in works if work.kind == SET)
+    return took
+
+
+def _last_end(free: list[float], seconds: float) -> float:
+    """Give a batch to the worker that is free first; return when it ends. free: a heap of times."""
+    ends = heapq.heappop(free) + seconds
+    heapq.heappush(free, ends)
+    return ends
+
+
+def _batches(work: Ahead, new: float) -> list[float]:
+    """Return the seconds of an annotator's batches."""
+    clips, each_s = round(work.clips(new)), work.each_s or 0.0
+    return [each_s * min(ANNOTATED_CLIPS, clips - at) for at in range(0, clips, ANNOTATED_CLIPS)]

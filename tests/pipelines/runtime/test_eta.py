@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from reelwright.pipelines.annotate.time_ahead import ACTORS, SET, TASKS, Ahead, AnnotatingAhead
 from reelwright.pipelines.runtime.eta import LEAST_LEFT, MOST_OVERDUE, Eta, Load, UnderWay, seconds_left_of
 from tests.pipelines.runtime.schedules import ASKED_EVERY_S, SCAN_S, Film, Said, Schedule
 
@@ -64,6 +65,65 @@ def test_a_film_in_parts_counts_as_the_work_of_several(films, workers):
     later = [one for one in said if one.at > said[0].true_s / 10]
     least, most = ratios(judged(later))
     assert 0.5 < least <= most < 1.35
+
+
+def after(workers: int) -> AnnotatingAhead:
+    """Tasks, a server that four calls wait for, what reads both, and a set over 300 clips that are there before."""
+    works = [Ahead("texture", 0, TASKS, 0.7, stored=300), Ahead("caption", 0, ACTORS, 4.0, workers=4, cpus=0.0),
+             Ahead("blur", 0, TASKS, 0.3, stored=50, takes_new=False), Ahead("captions", 1, TASKS, 0.05),
+             Ahead("duplicates", 1, SET, 0.02, again=300)]  # fmt: skip
+    return AnnotatingAhead(works, workers)
+
+
+@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("films", SKEWED.values(), ids=SKEWED)
+def test_what_is_annotated_after_the_cutting_counts_in_the_time_left(films, workers):
+    alone, whole = (judged(Schedule(films, workers, after=some).run()) for some in (None, after(workers)))
+    assert whole[0][1] > 1.3 * alone[0][1], "there is much of it"
+    least, most = ratios(whole)
+    assert 0.65 < least <= most < 1.35
+    assert longest_rise(whole) <= 10.0
+
+
+def test_clips_of_other_lengths_than_those_so_far_are_as_they_turn_out():
+    """Films of many short clips come last: until they are read, too few clips are expected."""
+    films = [*(Film(60.0, clip_s=10.0) for _ in range(40)), *(Film(60.0, clip_s=2.0) for _ in range(40))]
+    said = Schedule(films, 4, after=AnnotatingAhead([Ahead("caption", 0, ACTORS, 4.0, workers=4, cpus=0.0)], 4)).run()
+    assert 0.3 < min(ratios(judged(said))) < 0.6, "the first half says nothing of the second"
+    least, most = ratios([(left, true) for left, true in judged(said)[-10:]])
+    assert 0.9 < least <= most < 1.1
+
+
+def test_an_annotator_of_unknown_time_and_clips_that_nobody_looked_at_are_named():
+    works = [Ahead("caption", 0, ACTORS, None), Ahead("blur", 0, TASKS, None, takes_new=False),
+             Ahead("duplicates", 1, SET, None, again=10)]  # fmt: skip
+    ahead = AnnotatingAhead(works, 2.0, not_looked_at=4_000_000)
+    assert ahead.left_out(5.0) == ["caption", "duplicates", "4,000,000 stored clips"]
+    assert ahead.left_out(0.0) == ["4,000,000 stored clips"], "without a new clip there is nothing to do for them"
+    assert ahead.seconds(5.0) == 0.0
+
+
+def test_what_is_left_of_annotating_falls_by_what_is_done_and_goes_by_its_pace():
+    ahead = AnnotatingAhead([Ahead("texture", 0, TASKS, 1.0, stored=100), Ahead("caption", 1, TASKS, None, stored=100),
+                             Ahead("duplicates", 1, SET, 0.5, stored=20)], 2.0)  # fmt: skip
+    assert (ahead.seconds(0.0), ahead.left_out(0.0)) == (60.0, ["caption"])
+    few = ahead.left({"texture": 5}, {"texture": 50.0})
+    assert few.seconds(0.0) == 95 / 2 + 10.0, "five clips say nothing"
+    some = ahead.left({"texture": 60, "caption": 20}, {"texture": 120.0, "caption": 80.0})
+    assert (some.seconds(0.0), some.left_out(0.0)) == (40 * 2.0 / 2 + 80 * 4.0 / 2 + 10.0, [])
+    stopped = ahead.left({"texture": 100, "caption": 20, "duplicates": 4}, {}, ["caption"])
+    assert (stopped.seconds(0.0), stopped.left_out(0.0)) == (8.0, [])
+
+
+def test_annotators_of_a_level_share_cores_and_gpus_and_none_is_done_before_its_own_workers_are():
+    tasks, server = Ahead("texture", 0, TASKS, 2.0), Ahead("caption", 0, ACTORS, 8.0, workers=4, cpus=0.25)
+    assert AnnotatingAhead([tasks], 4.0).seconds(10.0) == 5.0
+    assert AnnotatingAhead([tasks, server], 4.0).seconds(10.0) == 20.0, "the server's calls last longest"
+    assert AnnotatingAhead([tasks, server], 1.0).seconds(10.0) == 40.0, "one core has both to do"
+    models = [Ahead(name, 0, ACTORS, 1.0, workers=2, cpus=0.0, gpus=1.0) for name in ("aesthetics", "embedding")]
+    assert AnnotatingAhead(models, 8.0, 2.0).seconds(10.0) == 10.0, "two GPUs take turns"
+    later = [tasks, Ahead("captions", 1, TASKS, 1.0), Ahead("duplicates", 1, SET, 0.1, again=40)]
+    assert AnnotatingAhead(later, 4.0).seconds(10.0) == 5.0 + 2.5 + 5.0
 
 
 def test_where_no_sizes_are_known_the_time_is_near_the_truth_once_the_film_is_read():

@@ -11,8 +11,11 @@ from reelwright.pipelines.runtime.progress import Progress, span
 @pytest.mark.parametrize(
     ("details", "ends"),
     [({"eta_s": 480.0}, " · 3 clips · 0 s · about 8 min left"), ({"eta_s": None}, " · 3 clips · 0 s"),
+     ({"eta_s": 480.0, "eta_annotate_s": 0.1, "eta_without": []}, " · 3 clips · 0 s · about 8 min left"),
+     ({"eta_s": 480.0, "eta_annotate_s": 60.0, "eta_without": ["caption", "7,000,000 stored clips"]},
+      " · 3 clips · 0 s · about 8 min left (60 s of it to annotate; not counted: caption, 7,000,000 stored clips)"),
      ({}, " · 3 clips · 0 s")],
-    ids=["known", "not yet", "never"],
+    ids=["known", "not yet", "nothing after it", "and after it", "never"],
 )  # fmt: skip
 def test_a_line_ends_with_the_time_left_where_the_run_knows_it(details, ends, capsys):
     with Progress("curate") as shown:
