@@ -83,7 +83,7 @@ class Host:
     def start(self, command: Sequence[str | Path], environment: dict[str, str], log: str) -> subprocess.Popen[str]:
         """Start a command; it writes to a file `log` of the host's folder."""
         steps = f'{self._code_below_tmp()}mount --rbind "$0" /tmp && cd /tmp && exec "$@"'
-        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
+        inside = ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
         inside += map(str, command)
         out = (self.folder / log).open("a")
         return subprocess.Popen(inside, env=environment | self.clock, stdout=out, stderr=subprocess.STDOUT, text=True)
