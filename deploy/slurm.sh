@@ -30,11 +30,13 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$({ hostname --ip-address; hostname --all-ip-addresses; } | tr ' ' '\n' | awk '/^[0-9.]+$/ && !/^127\./ && !found++')
 port=$((20000 + SLURM_JOB_ID % 6000 * 2))  # and the next: jobs may share a node
 
-# Start Ray on some nodes, and take its files away when it ends: start_ray NODES SRUN_OPTION -- RAY_OPTIONS
+# Start Ray on some nodes, again where a node was too slow for Ray's own limits, and take its files away when it ends:
+# start_ray NODES SRUN_OPTION -- COMMAND
 start_ray() {
   # shellcheck disable=SC2016  # TMPDIR and $@ are the node's
   srun --nodes="$1" --ntasks="$1" --no-kill --wait=0 --kill-on-bad-exit=0 "$2" bash -c \
-    'rm -rf "$TMPDIR"; mkdir -p "$TMPDIR"; trap "rm -rf \"$TMPDIR\"" EXIT; trap : TERM; "$@"' "${@:3}" \
+    'trap "rm -rf \"$TMPDIR\"" EXIT; trap ended=yes TERM; ended=
+     for _ in 1 2 3; do rm -rf "$TMPDIR"; mkdir -p "$TMPDIR"; "$@" || [[ -n $ended ]] && break; done' "${@:3}" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --dashboard-agent-listen-port=0 --disable-usage-stats --block &
 }
 
