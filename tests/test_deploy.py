@@ -231,6 +231,7 @@ def test_the_image_has_every_package_and_nothing_that_is_not_there():
     assert re.search(r"^USER \d+$", text, re.MULTILINE), "it would run as root"
     installed = set(re.findall(r"install -y .*$", text, re.MULTILINE)[0].split())
     assert {"openssh-client", "rsync"} <= installed, "Ray's launcher copies files by them, into each container"
+    assert "--no-deps -c constraints.txt opencv-python-headless" in text, "opencv-python needs a desktop's libraries"
 
 
 def check_reel(command: str) -> None:
