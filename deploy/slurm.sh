@@ -30,13 +30,21 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$({ hostname --ip-address; hostname --all-ip-addresses; } | tr ' ' '\n' | awk '/^[0-9.]+$/ && !/^127\./ && !found++')
 port=$((20000 + SLURM_JOB_ID % 6000 * 2))  # and the next: jobs may share a node
 
-# Start Ray on some nodes, again where a node was too slow for Ray's own limits, and take its files away when it ends:
+# What a node does: start Ray, again where it was too slow for Ray's own limits, and take its files away. Slurm may tell bash alone of TERM.
+# shellcheck disable=SC2016  # variables of the node
+on_node='
+  trap "rm -rf \"$TMPDIR\"" EXIT
+  trap "ended=yes; kill \$ray" TERM
+  for _ in 1 2 3; do
+    rm -rf "$TMPDIR"; mkdir -p "$TMPDIR"
+    "$@" & ray=$!
+    while kill -0 "$ray" 2>/dev/null; do wait "$ray"; done
+    [[ -z ${ended-} ]] || break
+  done'
+
 # start_ray NODES SRUN_OPTION -- COMMAND
 start_ray() {
-  # shellcheck disable=SC2016  # TMPDIR and $@ are the node's
-  srun --nodes="$1" --ntasks="$1" --no-kill --wait=0 --kill-on-bad-exit=0 "$2" bash -c \
-    'trap "rm -rf \"$TMPDIR\"" EXIT; trap ended=yes TERM; ended=
-     for _ in 1 2 3; do rm -rf "$TMPDIR"; mkdir -p "$TMPDIR"; "$@" || [[ -n $ended ]] && break; done' "${@:3}" \
+  srun --nodes="$1" --ntasks="$1" --no-kill --wait=0 --kill-on-bad-exit=0 "$2" bash -c "$on_node" "${@:3}" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --dashboard-agent-listen-port=0 --disable-usage-stats --block &
 }
 
