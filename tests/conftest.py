@@ -34,7 +34,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parents[1]
 REEL = (sys.executable, "-m", "reelwright.pipelines.cli")
-LONG_FILES = ("tests/test_documents.py", "tests/quality/test_cases.py", "tests/pipelines/curate/test_many_hosts.py")
+HOSTS = "tests/pipelines/curate/test_many_hosts.py"
+LONG_FILES = ("tests/test_documents.py", "tests/quality/test_cases.py", HOSTS)
 """Minutes each."""
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -138,4 +139,6 @@ def _group(nodeid: str) -> str:
     if file.startswith("tests/pipelines/app/"):
         return "page"
     text = (ROOT / file).read_text("utf-8")
+    if "from tests.pipelines.hosts import" in text:  # there is one network of hosts at a time
+        return HOSTS
     return "waits" if "ray_local" in text or "pytest.mark.waits" in text else file

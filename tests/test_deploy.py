@@ -1,5 +1,6 @@
 """The files of `deploy/`: schemas, the commands that they call, and versions. No cluster is started."""
 
+import contextlib
 import json
 import os
 import re
@@ -159,12 +160,14 @@ def test_the_keys_are_where_docker_looks_for_them():
 def test_the_script_for_slurm_parses_and_calls_what_there_is():
     script = (DEPLOY / "slurm.sh").read_text()
     subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
-    flat = script.replace("\\\n", " ")
-    commands = re.findall(r"^\s*(ray start .*?|reel .*?)(?: &)?$", re.sub(r"srun .*? (?=ray start)", "  ", flat),
-                          re.MULTILINE)  # fmt: skip
-    assert len(commands) == 3, commands
-    for command in commands:
-        (check_reel if command.startswith("reel") else check_ray)(command)
+    flat = re.sub(r"\\\n\s*", "", script)
+    (common,) = re.findall(r'"\$\{@:3\}" (--.*) &$', flat, re.MULTILINE)
+    starts = re.findall(r"start_ray .* -- (ray start .*)$", flat, re.MULTILINE)
+    assert len(starts) == 2
+    for command in starts:
+        check_ray(re.sub(r"\$\(\(.*?\)\)", "2000", f"{command} {common}"))
+    (curate,) = re.findall(r"^(reel curate .*) &$", flat, re.MULTILINE)
+    check_reel(curate)
 
 
 @pytest.mark.parametrize(("linter", "name"), [("shellcheck", "slurm.sh"), ("hadolint", "Dockerfile")])
@@ -178,16 +181,19 @@ def test_linters_find_nothing(linter, name):
 
 PROGRAMS = {  # of Slurm's and of ours, as far as the script sees of them; `reel` needs a moment to commit
     "scontrol": 'if [[ $1 = show ]]; then echo one; else echo "$@" >> said; fi',
-    "srun": 'while [[ $1 = --* ]]; do shift; done; exec "$@"',
-    "hostname": "echo 127.0.0.1",
-    "ray": "exec /bin/sleep 60",
+    "scancel": 'echo "Ray ended" >> said; kill "$(cat step)"',  # with control groups, the first process alone
+    "srun": 'echo $$ > step; while [[ $1 = --* ]]; do shift; done; exec "$@"',
+    "hostname": "[[ $1 = --ip-address ]] && echo 127.0.1.1 || echo fe80::1 10.0.0.7",
+    "ray": 'mkdir "$TMPDIR/ray"; touch "$TMPDIR/ray/ray_current_cluster"; exec /bin/sleep 60',
     "sleep": "",
     "reel": """trap '/bin/sleep 0.5; echo committed >> said; exit 3' TERM
                echo "$*" > asked; touch begun; while true; do /bin/sleep 0.05; done""",
 }
 
 
-@pytest.mark.parametrize(("sent", "said"), [("USR1", ["committed", "requeue 7"]), ("TERM", ["committed"])])
+@pytest.mark.parametrize(
+    ("sent", "said"), [("USR1", ["committed", "Ray ended", "requeue 7"]), ("TERM", ["committed", "Ray ended"])]
+)
 def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, tmp_path):
     """And one that a person cancels commits and is not."""
     for name, body in PROGRAMS.items():
@@ -206,12 +212,13 @@ def test_a_slurm_job_whose_time_is_over_commits_and_is_queued_again(sent, said, 
         job.send_signal(signal.Signals[f"SIG{sent}"])
         assert job.wait(60) == 3, "the status of the run"
     finally:
-        os.killpg(job.pid, signal.SIGKILL)  # what the script left behind, as Slurm does
+        with contextlib.suppress(ProcessLookupError):  # the script leaves nothing, unless this test failed
+            os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     assert (tmp_path / "said").read_text().splitlines() == said
     asked = (tmp_path / "asked").read_text().split(" ", 2)
     assert asked[:2] == ["curate", "s3://in"]
-    assert "--store s3://store --address" in asked[2]
+    assert "--store s3://store --address 10.0.0.7:" in asked[2], "an address that other nodes do not reach"
     assert asked[2].endswith("--recipe my own.yaml\n")
     assert "#SBATCH --signal=B:USR1@" in (DEPLOY / "slurm.sh").read_text()
 
@@ -224,6 +231,7 @@ def test_the_image_has_every_package_and_nothing_that_is_not_there():
     assert re.search(r"^USER \d+$", text, re.MULTILINE), "it would run as root"
     installed = set(re.findall(r"install -y .*$", text, re.MULTILINE)[0].split())
     assert {"openssh-client", "rsync"} <= installed, "Ray's launcher copies files by them, into each container"
+    assert "--no-deps -c constraints.txt opencv-python-headless" in text, "opencv-python needs a desktop's libraries"
 
 
 def check_reel(command: str) -> None:

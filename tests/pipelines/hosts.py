@@ -91,7 +91,7 @@ class Host:
         binds = "".join(f'mount --bind "$0/{own}" {seen} && ' for seen, own in OWN.items())
         rest = 'mount --rbind "$0" /tmp && mount -o remount,bind,ro / && cd /tmp && exec "$@"'
         steps = f"{binds}{self._code_below_tmp()}{rest}"
-        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
+        inside = ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "sh", "-c", steps, str(self.folder)]
         inside += map(str, command)
         out = (self.folder / log).open("a")
         return subprocess.Popen(inside, env=environment | self.clock, stdout=out, stderr=subprocess.STDOUT, text=True)
