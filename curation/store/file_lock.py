@@ -28,7 +28,7 @@ class FileLock:
         self.path.parent.mkdir(exist_ok=True)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.{uuid.uuid4().hex}")
         try:
-            owner = owners.this_process(is_brief=is_brief)
+            owner = owners.this_process(is_brief=is_brief) | {"nonce": uuid.uuid4().hex}
             draft.write_text(json.dumps(owner))
             for _ in range(5):
                 try:
@@ -36,6 +36,8 @@ class FileLock:
                     os.link(draft, self.path)  # atomic: fails if there is a lock
                     return owner
                 except FileExistsError:
+                    if _read(self.path) == owner:  # NFS: it was linked, the answer was lost, the client asked again
+                        return owner
                     self._clear_if_stale(draft)
             raise StoreError(f"{self.path} changes hands too quickly to be taken; try again in a moment.")
         finally:
@@ -73,7 +75,8 @@ class FileLock:
         except FileNotFoundError:
             return
         if _read(aside) != owner:  # another process took it between the look and the rename: give it back
-            os.link(aside, self.path)
+            with suppress(FileExistsError):  # a third one took it meanwhile: its lock stands
+                os.link(aside, self.path)
         aside.unlink(missing_ok=True)
 
 

@@ -148,7 +148,7 @@ def _by_vectors(store: Connection, version: int, schema: pa.Schema, rows: pa.Tab
             vectors[start : start + len(some)] = _numbers(clips.column(VECTORS))
             made += clips.column(VECTORS_OF).chunks if VECTORS_OF in names else [pa.nulls(len(some), pa.string())]
             scratch.let_go()
-        return weigh_vectors(ids, vectors, pa.chunked_array(made, pa.string()), balance)
+        return weigh_vectors(ids, vectors, pa.chunked_array(made, pa.string()), balance, scratch.let_go)
 
 
 def _numbers(lists: pa.ChunkedArray) -> np.ndarray:

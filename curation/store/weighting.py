@@ -9,7 +9,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,13 @@ def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> W
     return _weighed(rarity, usable, int((known & foreign).sum()), usual, balance.cap)
 
 
-def weigh_vectors(ids: pa.ChunkedArray, vectors: np.ndarray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
+def weigh_vectors(
+    ids: pa.ChunkedArray,
+    vectors: np.ndarray,
+    made: pa.ChunkedArray,
+    balance: Balance,
+    let_go: Callable[[], None] = lambda: None,
+) -> Weighed:
     """Weigh clips by their density among these very clips: what is dense in a store may be rare in a part of it.
 
     Args:
@@ -130,11 +136,15 @@ def weigh_vectors(ids: pa.ChunkedArray, vectors: np.ndarray, made: pa.ChunkedArr
         vectors: float32 [N, D], which may be mapped; NaN for a clip without a vector.
         made: the model of each vector. Vectors of other models than most cannot be compared.
         balance: the rule.
+        let_go: takes what was read of mapped vectors out of memory.
 
     Raises:
         StoreError: no clip has a vector.
     """
-    known = np.concatenate([np.isfinite(vectors[one]).all(axis=1) for one in _stretches(len(vectors))])
+    known = np.zeros(len(vectors), bool)
+    for one in _stretches(len(vectors)):
+        known[one] = np.isfinite(vectors[one]).all(axis=1)
+        let_go()
     usual, foreign = _foreign(made, known)
     usable = known & ~foreign
     if not usable.any():
@@ -144,6 +154,7 @@ def weigh_vectors(ids: pa.ChunkedArray, vectors: np.ndarray, made: pa.ChunkedArr
         for one in _stretches(len(vectors)):
             rows = np.flatnonzero(usable[one])
             yield ids[one].take(pa.array(rows)).to_pylist(), unit(vectors[one][rows])
+            let_go()
 
     density = Neighbourhood().density(parts(), int(usable.sum()))
     return _weighed(_by_density(density, balance.alpha), usable, int((known & foreign).sum()), usual, balance.cap)
@@ -240,10 +251,10 @@ def _known(values: pa.ChunkedArray, by: str) -> np.ndarray:
 
 def _foreign(made: pa.ChunkedArray, known: np.ndarray) -> tuple[str | None, np.ndarray]:
     """Return (the fingerprint of most values, clips that carry another); of two as frequent, the first by name."""
-    marks = np.array([m or "" for m in made.to_pylist()], dtype=object)
-    names, counts = np.unique(marks[known].astype(str), return_counts=True)
-    usual = str(names[np.argmax(counts)]) if len(names) else ""
-    return usual or None, np.asarray(marks != usual)
+    marks = pc.fill_null(made.cast(pa.string()), "")
+    found = marks.filter(pa.array(known)).value_counts().to_pylist()
+    usual = min(found, key=lambda one: (-one["counts"], one["values"]))["values"] if found else ""
+    return usual or None, pc.not_equal(marks, usual).to_numpy()
 
 
 def _by_density(density: np.ndarray, alpha: float) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from reelwright.curation.vectors.nearest import Vectors, nearest
 
 PER_CELL = 50
 """Cells are root(N · PER_CELL) many: about so many are looked at per vector, so assigning and comparing take alike."""
+LET_GO_ROWS = 65_536  # of a mapped file, after which its pages are let go
 FITTED = 16  # vectors per pivot that pivots are the means of
 ROUNDS = 3
 CHUNK = 2048  # vectors that are held against all pivots at once
@@ -19,16 +22,23 @@ class Reordered:
     Args:
         vectors: [N, D], of any kind of float.
         order: of rows, int [M].
+        let_go: takes what was read of a mapped file out of memory.
     """
 
-    def __init__(self, vectors: Vectors, order: np.ndarray) -> None:
-        self._vectors, self._order = vectors, order
+    def __init__(self, vectors: Vectors, order: np.ndarray, let_go: Callable[[], None] = lambda: None) -> None:
+        self._vectors, self._order, self._let_go = vectors, order, let_go
+        self._read = 0
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        return np.asarray(self._vectors[self._order[rows]], np.float32)
+        found = np.asarray(self._vectors[self._order[rows]], np.float32)
+        self._read += len(found)
+        if self._read >= LET_GO_ROWS:
+            self._let_go()
+            self._read = 0
+        return found
 
 
 class Cells:

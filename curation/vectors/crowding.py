@@ -13,6 +13,7 @@ from reelwright.curation.vectors.neighbours import SAME, Crowding, Laid
 from reelwright.curation.vectors.scratch import Scratch
 
 CELL = 500  # vectors per cell at least, on the mean; beyond a million of them a quarter of the number of cells
+AMONG = 2_000_000  # vectors of a larger set that neighbours are looked for among: time grows with the set, no faster
 LARGEST = 8  # of that mean: of a cell with more vectors, so many stand for all
 CHUNK = 65_536  # vectors that are laid out at once
 
@@ -24,7 +25,8 @@ class Neighbourhood:
     Up to `exact_up_to` clips neighbours are looked for among all of them. Beyond, vectors lie in cells by k-means, as
     halves (float16), and a vector's neighbours are looked for in the cells nearest to it. Clips within 0.01 of one
     another share a cell or a few, however many they are. Of a cell with more than 8 times the mean, the clips with the
-    smallest hashes stand for all: so time does not grow with the square of the copies of a caption.
+    smallest hashes stand for all: so time does not grow with the square of the copies of a caption. Beyond 2 M clips,
+    those of each cell that have the smallest hashes, 2 M in all, stand for all.
 
     The densities of a set are the same to the bit in whatever order its clips come, with one version of numpy and one
     kind of processor: all goes by a hash of seed and id, and sums are made by one thread.
@@ -71,15 +73,17 @@ class Neighbourhood:
                 return None, clips
             order = np.argsort(hashes, kind="stable")
             count = 1 if is_exact else _cells(len(came))
-            cells = Cells(Reordered(came, order), count, least=self.k + 1, apart=2 * SAME)
+            cells = Cells(Reordered(came, order, first.let_go), count, least=self.k + 1, apart=2 * SAME)
             order = order[cells.order]
             vectors = scratch.array(came.shape, came.dtype)
             for start in range(0, len(came), CHUNK):
                 vectors[start : start + CHUNK] = came[order[start : start + CHUNK]]
                 first.let_go()
                 scratch.let_go()
-        most = max(self.k + 1, LARGEST * len(came) // count)
-        return Laid(vectors, cells.pivots, cells.starts, most, scratch.let_go), clips[order]
+        among = 1.0 if is_exact else min(1.0, AMONG / len(came))
+        sizes = np.ceil(among * np.diff(cells.starts)).astype(np.int64)
+        looked_at = np.clip(sizes, self.k + 1, max(self.k + 1, LARGEST * int(among * len(came)) // count))
+        return Laid(vectors, cells.pivots, cells.starts, looked_at, scratch.let_go), clips[order]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -88,6 +92,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _cells(count: int) -> int:
+    count = min(count, AMONG)
     return max(1, min(round(2 * count**0.5), count // CELL))
 
 

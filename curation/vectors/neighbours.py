@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SAME = 0.01  # cosine distance below which captions say the same: sentences that differ by an article
-NEAR = 4  # cells near a cell, per probe: its vectors are looked for in the nearest to each of them among these
+NEAR = 16  # cells near a cell, per probe: its vectors are looked for in the nearest to each of them among these
 STRETCH = 65_536  # vectors of a cell that are held at once
 QUERIES = 512  # of them against a cell at once
 GROUP = 16  # vectors of a cell whose maximum is looked at first
@@ -22,14 +22,14 @@ class Laid:
         vectors: unit vectors, float [N, D]; within a cell in an order by chance.
         pivots: of the cells, float32 [K, D].
         starts: where each cell begins, and the end, int [K + 1]; each has more than `k` vectors if there are as many.
-        most: vectors of a cell that are looked at: the first so many stand for all.
+        looked_at: vectors of each cell that are looked at, int [K]: the first so many stand for all.
         let_go: takes what was read out of memory.
     """
 
     vectors: np.ndarray
     pivots: np.ndarray
     starts: np.ndarray
-    most: int
+    looked_at: np.ndarray
     let_go: Callable[[], None]
 
 
@@ -68,7 +68,7 @@ class Crowding:
             if not len(rows):
                 continue
             begin, end = self._laid.starts[other : other + 2]
-            some = min(end - begin, self._laid.most)
+            some = min(end - begin, self._laid.looked_at[other])
             members = np.zeros((-(-some // GROUP) * GROUP, vectors.shape[1]), np.float32)
             members[:some] = self._laid.vectors[begin : begin + some]
             for start in range(0, len(rows), QUERIES):

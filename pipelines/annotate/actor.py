@@ -13,6 +13,7 @@ from reelwright.annotate.chat.registry import take_usage, waiting_reason
 from reelwright.annotate.contract import reads_video
 from reelwright.annotate.results import Annotated, failed_annotators, plain_columns
 from reelwright.annotate.run import failure_of
+from reelwright.curation.credentials import use
 from reelwright.curation.store import Store
 from reelwright.curation.usage import Lap
 from reelwright.pipelines.runtime.meter import Meter
@@ -30,17 +31,19 @@ class AnnotatorActor:
         store_uri: str,
         producers: Mapping[str, str],
         keys: Mapping[str, str],
+        credentials: Mapping[str, str],
         processes: int,
     ) -> None:
-        os.environ.update(keys)
-        self.store, self.producers = Store(store_uri), producers
         self.refusal: Failure | None = None  # once it has one, nothing more is tried
         self.preparing, self.is_prepared = threading.Lock(), False
         try:
+            use(credentials)
+            os.environ.update(keys)
             found = load(name, params)
-        except Exception as error:  # this node lacks files that the driver has; no clip is to blame
+        except Exception as error:  # this node lacks variables or files that the driver has; no clip is to blame
             self.refusal = failure_of(name, error, postponed=True)
             return
+        self.store, self.producers = Store(store_uri), producers
         assert isinstance(found, Annotator)
         self.annotator = found.per_process(processes)
         self.reads_video = reads_video(found)

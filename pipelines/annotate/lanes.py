@@ -134,7 +134,8 @@ class ActorLane:
         )  # one thread is left to report the reason why the others wait
         params = dict(run.recipe.annotator_params())[annotator.name]
         keys = Keys({key: run.keys[key] for key in annotator.keys})
-        arguments = (annotator.name, params, run.store.uri, producers, keys, size)
+        credentials = dict(run.recipe.credentials)
+        arguments = (annotator.name, params, run.store.uri, producers, keys, credentials, size)
         self.actors = Actors(lambda: actor.remote(*arguments), size, ahead=calls)
         self.actors.start()
         self.watch, self.name = Watch(annotator.name), annotator.name

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.pipelines.hosts import ROUTER, Host
+from tests.pipelines.hosts import OWN, ROUTER, Host
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,7 +46,8 @@ class NoSlurmError(Exception):
 class Slurm:
     """A controller on the machine itself, and a node per host, of one CPU, named by its address: `node2`.
 
-    All of them see `folder`; /tmp is each node's own. Jobs get `variables`, as of the shell that submits.
+    All of them see and write `folder`, as a cluster's home; /tmp is each node's own. Jobs get `variables`, as of the
+    shell that submits.
     """
 
     def __init__(self, hosts: Sequence[Host], variables: dict[str, str]) -> None:
@@ -54,7 +55,7 @@ class Slurm:
         if missing:
             raise NoSlurmError(f"no Slurm here ({', '.join(missing)}): apt-get install slurm-wlm munge")
         self.hosts = list(hosts)
-        self.folder = Path(tempfile.mkdtemp(prefix="reel-slurm-", dir="/var/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="reel-slurm-", dir="/run"))
         self.environment = variables | {
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM}", "HOME": "/tmp", "PYTHONPATH": str(ROOT),
             "SLURM_CONF": str(self.folder / "slurm.conf"),
@@ -108,7 +109,9 @@ class Slurm:
 
     def _boot(self, host: Host) -> None:
         name = name_of(host)
-        steps = f"hostname {name} && mount --bind {self.folder}/{name}.hosts /etc/hosts && exec slurmd -D"
+        shared = f"mount --bind {self.folder} {self.folder} && mount -o remount,bind,rw {self.folder}"
+        names = f"hostname {name} && mount --bind {self.folder}/{name}.hosts /etc/hosts"
+        steps = f"{shared} && {names} && exec slurmd -D"
         host.start(["unshare", "--mount", "--uts", "sh", "-c", steps], self.environment, "slurmd.log")
 
     def ask(self, *command: str | Path, check: bool = True) -> str:
@@ -164,7 +167,10 @@ def left_on(host: Host) -> list[str]:
     pids = subprocess.run(["ip", "netns", "pids", host.name], capture_output=True, text=True).stdout.split()
     running = [Path(f"/proc/{pid}/cmdline") for pid in pids]
     commands = [path.read_text().replace("\0", " ") for path in running if path.exists()]
-    files = [str(path) for path in host.folder.iterdir() if path.name != "slurmd.log"]
+    own = {"slurmd.log", *OWN.values()}
+    places = [path for path in host.folder.iterdir() if path.name not in own]
+    places += [path for name in OWN.values() for path in (host.folder / name).iterdir()]
+    files = [str(path) for path in places]
     return files + [command for command in commands if not command.startswith("slurmd -D")]
 
 

@@ -1,5 +1,6 @@
 """Whose lock it is: processes of this machine, of another, dead, stopped, and with a clock that is wrong."""
 
+import errno
 import json
 import os
 import signal
@@ -8,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from reelwright.curation.store import StoreError, lock, owner
+from reelwright.curation.store.file_lock import FileLock
 
 ELSEWHERE = """
 import socket, sys, time
@@ -46,14 +49,22 @@ def hasty(monkeypatch) -> None:
 
 @pytest.fixture
 def elsewhere(tmp_path) -> Iterator[subprocess.Popen]:
-    """A process that says it is on another machine, and holds the lock."""
-    run = subprocess.Popen([sys.executable, "-c", ELSEWHERE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    assert run.stdout.readline() == "in\n"
-    yield run
-    run.send_signal(signal.SIGCONT)
-    run.kill()
-    run.communicate()
+    with holder_elsewhere(tmp_path) as run:
+        yield run
+
+
+@contextmanager
+def holder_elsewhere(store: Path) -> Iterator[subprocess.Popen]:
+    """Start a process that says it is on another machine, and holds the lock; end it."""
+    run = subprocess.Popen([sys.executable, "-c", ELSEWHERE, str(store)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "in\n"
+        yield run
+    finally:
+        run.send_signal(signal.SIGCONT)
+        run.kill()
+        run.communicate()
 
 
 def path_of(store: Path) -> Path:
@@ -142,3 +153,52 @@ def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(tmp_p
         with pytest.raises(StoreError, match="stood still"), lock.exclusive(tmp_path, "curation"):
             pass
     assert path_of(tmp_path).read_text() == other, "it took the other's lock away"
+
+
+def test_a_lock_whose_link_was_made_but_its_answer_lost_is_held(tmp_path, monkeypatch):
+    """On NFS the client repeats a request whose answer was lost, and is told that the file exists.
+
+    There is no NFS here: os.link makes the link for real, then raises what the repeated request would.
+    """
+    link = os.link
+
+    def linked_but_unheard(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+    monkeypatch.setattr(os, "link", linked_but_unheard)
+    with lock.exclusive(tmp_path, "curation"):
+        assert json.loads(path_of(tmp_path).read_text())["pid"] == os.getpid()
+        assert os.listdir(tmp_path / "_locks") == ["curation.json"]
+    assert os.listdir(tmp_path / "_locks") == []
+
+
+def test_a_lock_taken_by_the_same_process_at_the_same_time_is_not_taken_for_one_s_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1.0)  # two threads within one tick of the clock
+    first, second = (FileLock(str(tmp_path), "curation") for _ in range(2))
+    mine = first.take()
+    with pytest.raises(owner.HeldError, match=f"process {os.getpid()} on"):
+        second.take()
+    assert first.is_held_by(mine)
+
+
+def test_a_lock_that_a_third_process_takes_while_a_second_s_is_put_aside_stands(tmp_path, monkeypatch):
+    """os.rename renames for real; the second process comes just before it, the third just after it."""
+    path = path_of(tmp_path)
+    path.parent.mkdir()
+    me = owner.this_process()
+    path.write_text(json.dumps(me | {"pid": 2**22 + 1}))  # of a dead process
+    rename = os.rename
+    came: list[int] = []
+    with ExitStack() as until_the_end:
+
+        def among_others(source: Path, target: Path) -> None:
+            path.write_text(json.dumps(me | {"pid": 1, "host": "second"}))
+            rename(source, target)
+            came.append(until_the_end.enter_context(holder_elsewhere(tmp_path)).pid)
+
+        monkeypatch.setattr(os, "rename", among_others)
+        with pytest.raises(owner.HeldError, match="on elsewhere"), lock.exclusive(tmp_path, "curation"):
+            pass
+        assert came == [json.loads(path.read_text())["pid"]]
+        assert os.listdir(path.parent) == ["curation.json"]

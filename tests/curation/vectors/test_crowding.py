@@ -81,6 +81,26 @@ def _mean_distance(vectors: np.ndarray, k: int) -> float:
     return float(np.median(near.mean(axis=1)))
 
 
+def test_of_a_large_set_some_stand_for_all(
+    small_cells: None, looked_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies are counted as if all were looked at, the order of clips hardly differs, and the work does not grow."""
+    monkeypatch.setattr(crowding, "AMONG", 2_000)
+    spread = np.random.default_rng(5).exponential(0.3, size=(16_000, 1)).astype(np.float32)
+    vectors = np.asarray(unit(normal(1)[0] + spread * normal(16_000, seed=3)), np.float32)
+    vectors[:400] = vectors[0]
+    work = []
+    for count in (4_000, 16_000):
+        looked_at.clear()
+        found = density(vectors[:count], exact_up_to=1)
+        work.append(sum(looked_at) / count)
+        exact = density(vectors[:count])
+        assert found.mean() == pytest.approx(1, abs=1e-5)
+        assert np.corrcoef(*(np.argsort(np.argsort(one[400:])) for one in (found, exact)))[0, 1] > 0.95
+        assert found[0] / np.median(found) == pytest.approx(exact[0] / np.median(exact), rel=0.35)
+    assert work[1] < 1.6 * work[0]
+
+
 def test_more_neighbours_than_a_cell_has_are_found(small_cells: None) -> None:
     vectors = normal(600)
     np.testing.assert_allclose(density(vectors, k=200, exact_up_to=1, probes=1), density(vectors, k=200), rtol=0.2)
