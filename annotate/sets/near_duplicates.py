@@ -64,6 +64,8 @@ class NearDuplicates(StreamedSetAnnotator):
         order = pc.sort_indices(ids).to_numpy()
         place = np.empty(len(ids), np.int64)
         place[order] = np.arange(len(ids))
+        if not len(ids):  # perhaps a store that has no such column yet
+            return _results([len(one) for one in batches], ids, order, place, place), None
         with Scratch() as scratch:
             neighbours = self._neighbours(clips, place, scratch)
             first = group(len(ids), neighbours, neighbours.block)

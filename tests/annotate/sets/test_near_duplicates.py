@@ -190,8 +190,9 @@ def test_a_set_of_one_camera_is_not_compared_clip_by_clip():
 def test_no_clips_are_no_groups():
     for by, column, kind in (("hash", "frame_hash", HASHES),
                              ("embedding", "visual_embedding", pa.list_(pa.float32(), 8))):  # fmt: skip
-        result, _ = load("near_duplicates", {"by": by})(table(column, kind, []), None)
-        assert [len(v) for v in result.values()] == [0, 0]
+        for of in (kind, pa.null()):  # null: of a store that has no such column yet
+            result, _ = load("near_duplicates", {"by": by})(table(column, of, []), None)
+            assert [len(v) for v in result.values()] == [0, 0]
 
 
 def test_what_it_needs_follows_what_it_compares():
